@@ -1,0 +1,86 @@
+"""The task list of this repository; ``.ci/run`` and the README call it too.
+
+``python3 bootstrap.py nox`` runs every session of ``DEFAULT``; ``nox --list`` names
+them all and ``nox -s tests -- tests/core`` hands arguments on. Sessions use the
+environment that nox itself runs in, so nothing is installed twice. Only ``wheel`` has
+an environment of its own, because what it checks is that nothing else is needed.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+DEFAULT = ["lint", "types", "layers", "wheel", "examples", "tests"]
+PURE_FLOOR = 95  # per cent of lines and branches of what decides; raise, never lower
+PURE = "*/autellix/core/*,*/autellix/policies/*,*/autellix/balancers/*"
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = DEFAULT
+nox.options.default_venv_backend = "none"
+
+
+def run(session: nox.Session, tool: str, *arguments: str) -> None:
+    """Run a tool of the environment of nox, activated or not."""
+    session.run(str(Path(sys.executable).with_name(tool)), *arguments)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check rules and format."""
+    run(session, "ruff", "check", ".")
+    run(session, "ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, those of the tests included."""
+    run(session, "mypy", *session.posargs)
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Check that the core is pure and that imports only go down."""
+    run(session, "lint-imports", "--no-logo")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests with branch coverage; the pure parts have a floor."""
+    run(session, "coverage", "erase")
+    run(session, "coverage", "run", "-m", "pytest", *session.posargs)
+    if session.posargs:
+        return  # a part of the tests says nothing about coverage
+    run(session, "coverage", "report")
+    session.log(f"floor of core, policies and balancers: {PURE_FLOOR} %")
+    floor = [f"--include={PURE}", f"--fail-under={PURE_FLOOR}"]
+    run(session, "coverage", "report", *floor)
+
+
+@nox.session
+def laws(session: nox.Session) -> None:
+    """Search for counter-examples to the laws: new ones each time, for long."""
+    wanted = ["tests/laws", "--hypothesis-profile=thorough"]
+    run(session, "pytest", *wanted, *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run every example as a user would."""
+    for path in sorted(Path("examples").glob("*.py")):
+        run(session, "python", str(path))
+
+
+@nox.session(venv_backend="venv")
+def wheel(session: nox.Session) -> None:
+    """Build the wheel and check it where only its core dependencies are installed."""
+    folder = Path(session.create_tmp()) / "wheel"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run(
+        *("python", "-m", "pip", "wheel", ".", "--no-deps", "--quiet"),
+        *("--wheel-dir", str(folder)),
+    )
+    (built,) = folder.glob("autellix-*.whl")
+    session.install(str(built))
+    session.run("python", "-I", "tests/installed_wheel.py")

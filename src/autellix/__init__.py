@@ -1,0 +1,1 @@
+"""Serve many LLM agents on local engines, scheduled as whole programs."""

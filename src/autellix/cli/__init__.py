@@ -1,0 +1,1 @@
+"""Command line: the demo, agent files, configuration checks."""

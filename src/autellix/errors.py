@@ -1,0 +1,112 @@
+"""Every error this library raises for what callers cannot prevent.
+
+Wrong arguments are ``ValueError`` or ``TypeError`` at construction; timeouts stay
+``TimeoutError``; cancellation is never converted.
+"""
+
+from __future__ import annotations
+
+
+class AutellixError(Exception):
+    """Base of all errors of this library."""
+
+
+class ConfigError(AutellixError):
+    """A configuration file says something that cannot be.
+
+    Attributes:
+        path: The key, dotted, with indices: ``engines[1].slots``.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        self.path = path
+        super().__init__(f"{path}: {message}" if path else message)
+
+
+class ProgramClosed(AutellixError):
+    """A program was used after its block had ended."""
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+        super().__init__(f"program {program!r} has ended: no call can be made from it")
+
+
+class RuntimeClosed(AutellixError):
+    """The runtime was used before it was entered or after it was left."""
+
+
+class CallRejected(AutellixError):
+    """A call that can never fit, refused at submission (rule S9).
+
+    Attributes:
+        needed_tokens: Prompt and ``max_tokens`` together.
+        limit_tokens: The most that any engine of the model takes.
+    """
+
+    def __init__(self, *, needed_tokens: int, limit_tokens: int, where: str) -> None:
+        self.needed_tokens = needed_tokens
+        self.limit_tokens = limit_tokens
+        self.where = where
+        super().__init__(
+            f"call needs {needed_tokens} tokens (prompt + max_tokens), "
+            f"{where} takes {limit_tokens}"
+        )
+
+
+class CallFailed(AutellixError):
+    """A call did not end well; the engine's own error is the ``__cause__``.
+
+    Attributes:
+        engine: Name of the engine.
+    """
+
+    def __init__(self, message: str, *, engine: str) -> None:
+        self.engine = engine
+        super().__init__(message)
+
+
+class EngineError(AutellixError):
+    """Base of what goes wrong with an engine as a whole.
+
+    Attributes:
+        engine: Name of the engine or backend.
+    """
+
+    def __init__(self, message: str, *, engine: str) -> None:
+        self.engine = engine
+        super().__init__(message)
+
+
+class BackendUnavailable(EngineError):
+    """A dependency or device of a backend is missing; says what to install."""
+
+
+class EngineLost(EngineError):
+    """An engine died, with calls in flight or before; the cause is kept."""
+
+
+class ModelRefused(EngineError):
+    """A model folder is corrupt, or its architecture is not supported."""
+
+
+class UnknownModel(AutellixError):
+    """A call names a model that no engine runs, or none where there are several.
+
+    Attributes:
+        model: What was asked for.
+        known: The models there are.
+    """
+
+    def __init__(self, model: str | None, known: tuple[str, ...]) -> None:
+        self.model = model
+        self.known = known
+        asked = f"no engine runs model {model!r}" if model else "name a model"
+        super().__init__(f"{asked}: there are {', '.join(map(repr, known))}")
+
+
+class PolicyNotPortable(AutellixError):
+    """A policy cannot cross into an engine's process (rule Q6); says why."""
+
+
+class InvariantError(AssertionError):
+    """A promise of the scheduler itself is broken: a bug of ours, please report it."""

@@ -1,0 +1,1 @@
+"""Workloads: traces, generators and their replay."""
