@@ -1,0 +1,1 @@
+"""Backends: the kinds of engine, each imported only when used."""

@@ -1,0 +1,1 @@
+"""The pure core: one scheduler, used unchanged by every engine. No clock, no I/O."""

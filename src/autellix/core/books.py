@@ -1,0 +1,289 @@
+"""The calls of one engine and every change of their state, in one place.
+
+``StepScheduler`` and ``Round`` decide; only ``Books`` changes. Each method is one
+transition of the picture in docs/scheduler.md and leaves all books in agreement.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from autellix.core.call import Call, CallState
+from autellix.core.facts import (
+    Demoted,
+    Ended,
+    FirstToken,
+    Preempted,
+    Promoted,
+    Raised,
+    Reserved,
+    Resumed,
+    Scheduled,
+)
+from autellix.core.fairness import Fairness
+from autellix.core.prefix_tree import Lease
+from autellix.core.ranking import InnerOrder
+from autellix.core.records import (
+    CallReport,
+    Charge,
+    Outcome,
+    PreemptionKind,
+    WaitReason,
+)
+from autellix.core.waiting import WaitingLine, WaitLedger
+
+if TYPE_CHECKING:
+    from autellix.core.facts import Fact
+    from autellix.core.kv_blocks import Found, KVBlocks
+    from autellix.core.ranking import Placement, Policy, Ranking
+    from autellix.core.records import CallSpec
+
+_RESUMED = {
+    CallState.PAUSED: PreemptionKind.PAUSE,
+    CallState.SWAPPED: PreemptionKind.SWAP,
+    CallState.WAITING: PreemptionKind.DROP,
+}
+
+
+class Books:
+    """State of one engine's calls.
+
+    Attributes:
+        calls: All live calls by id.
+        running: Those that hold a slot.
+        line: Those that do not.
+        preempted: Lost slot or blocks in this round; they join the line after it.
+        released: Calls that gave up device blocks since the last plan.
+        facts: What happened since they were last taken.
+        totals: Counters for statistics.
+    """
+
+    def __init__(self, blocks: KVBlocks, policy: Policy, ranking: Ranking) -> None:
+        self.blocks = blocks
+        self.policy = policy
+        self.ranking = ranking
+        self.calls: dict[int, Call] = {}
+        self.running: list[Call] = []
+        self.line = WaitingLine()
+        self.waits = WaitLedger()
+        self.fairness = Fairness(policy.beta)
+        self.preempted: list[Call] = []
+        self.released: list[int] = []
+        self.facts: list[Fact] = []
+        self.totals: Counter[str] = Counter()
+        self.preemptions: Counter[PreemptionKind] = Counter()
+        self.ended_wait_ns: Counter[WaitReason] = Counter()
+        self._by_program = policy.inner_order is InnerOrder.PROGRAM_ARRIVAL
+        self._by_work = policy.charge is Charge.WORK
+        self._entries = 0
+
+    # -- arriving and leaving ----------------------------------------------------
+
+    def enter(self, spec: CallSpec, now_ns: int) -> Call:
+        """Take a submitted call in and put it in the line."""
+        call = Call(
+            spec=spec,
+            tokens=list(spec.prompt),
+            lease=Lease(),
+            submitted_ns=now_ns,
+            accounted_ns=now_ns,
+        )
+        self.calls[call.call_id] = call
+        self.fairness.enter(call, now_ns)
+        self._place(call, self.ranking.enter(spec.job, spec.inherited_ns))
+        self.join_line(call, now_ns)
+        self.waits.follow(call, now_ns)
+        return call
+
+    def end(self, call: Call, outcome: Outcome, now_ns: int) -> None:
+        """End a call that is in no step: release, report, forget."""
+        if call.state is CallState.RUNNING:
+            call.book_wait(now_ns)
+        else:
+            self.leave_line(call, now_ns)
+        self.blocks.publish(call)
+        self.blocks.release(call)
+        self.released.append(call.call_id)
+        call.state = CallState.ENDED
+        del self.calls[call.call_id]
+        report = self._report(call, outcome, now_ns)
+        self.facts.append(Ended(report=report, **self._about(call, now_ns)))
+
+    def _report(self, call: Call, outcome: Outcome, now_ns: int) -> CallReport:
+        self._count(call)
+        return CallReport(
+            call_id=call.call_id,
+            program_id=call.spec.program_id,
+            outcome=outcome,
+            submitted_ns=call.submitted_ns,
+            ended_ns=now_ns,
+            first_token_ns=call.first_token_ns,
+            inherited_ns=call.spec.inherited_ns,
+            service_ns=call.service_ns,
+            work_ns=call.work_ns,
+            wait_ns=call.wait_ns,
+            prompt_tokens=len(call.spec.prompt),
+            cached_device_tokens=call.cached_device_tokens,
+            cached_host_tokens=call.cached_host_tokens,
+            output_tokens=call.produced,
+            computed_tokens=call.model_tokens,
+            preemptions=call.preemptions,
+            level=call.level,
+            program=self.fairness.leave(call, now_ns),
+        )
+
+    def _count(self, call: Call) -> None:
+        self.ended_wait_ns.update(call.wait_ns)
+        totals = self.totals
+        totals["prompt_tokens"] += len(call.spec.prompt)
+        totals["cached_device_tokens"] += call.cached_device_tokens
+        totals["cached_host_tokens"] += call.cached_host_tokens
+        totals["output_tokens"] += call.produced
+        totals["model_tokens"] += call.model_tokens
+        totals["service_ns"] += call.service_ns
+
+    # -- the line ----------------------------------------------------------------
+
+    def join_line(self, call: Call, now_ns: int) -> None:
+        """Put a call without a slot in its place."""
+        self.line.add(call)
+        if call.level > 0:
+            self.fairness.add_starvable(call, self.ranking.first_quantum_ns, now_ns)
+
+    def leave_line(self, call: Call, now_ns: int) -> None:
+        """Take a call out of the line, its wait booked."""
+        self.line.remove(call)
+        if call.level > 0:
+            self.fairness.remove_starvable(call)
+        self.waits.leave(call, now_ns)
+
+    def rejoin_preempted(self, now_ns: int) -> None:
+        """Let the calls preempted in this round join the line."""
+        for call in self.preempted:
+            self.join_line(call, now_ns)
+        self.preempted = []
+
+    # -- slots and blocks --------------------------------------------------------
+
+    def admit(self, call: Call, found: Found, tokens: int, now_ns: int) -> None:
+        """Give a call of the line a slot, and blocks for ``tokens`` of it."""
+        self.leave_line(call, now_ns)
+        about = self._about(call, now_ns)
+        if call.was_admitted:
+            self.facts.append(Resumed(kind=_RESUMED[call.state], **about))
+        else:
+            call.cached_device_tokens = found.device * self.blocks.block_tokens
+            call.cached_host_tokens = found.tokens - call.cached_device_tokens
+            self.facts.append(
+                Scheduled(cached_tokens=found.tokens, level=call.level, **about)
+            )
+        if call.state is not CallState.PAUSED:
+            call.computed = found.tokens
+        self.blocks.admit(call, found, tokens)
+        call.state = CallState.RUNNING
+        call.was_admitted = True
+        call.skipped_since_ns = None
+        call.is_reserved = False
+        self._reorder(call)
+
+    def pause(self, call: Call, by: Call, now_ns: int) -> None:
+        """Take the slot of a running call; its blocks stay."""
+        call.book_wait(now_ns)
+        call.wait_reason = WaitReason.PAUSED
+        call.state = CallState.PAUSED
+        self.preempted.append(call)
+        self._preempt(call, PreemptionKind.PAUSE, by, now_ns)
+
+    def evict(self, call: Call, by: Call, kind: PreemptionKind, now_ns: int) -> None:
+        """Take the blocks, and the slot if it has one, of a resident call."""
+        if call.state is CallState.PAUSED:
+            self.leave_line(call, now_ns)
+        else:
+            call.book_wait(now_ns)
+        call.wait_reason = WaitReason.BLOCKS
+        if kind is PreemptionKind.SWAP:
+            self.blocks.swap_out(call)
+            call.state = CallState.SWAPPED
+        else:
+            self.blocks.drop(call)
+            call.state = CallState.WAITING
+            call.computed = 0
+        self.released.append(call.call_id)
+        self._reorder(call)
+        self.preempted.append(call)
+        self._preempt(call, kind, by, now_ns)
+
+    def _preempt(self, call: Call, kind: PreemptionKind, by: Call, now_ns: int) -> None:
+        call.preemptions[kind] = call.preemptions.get(kind, 0) + 1
+        self.preemptions[kind] += 1
+        about = self._about(call, now_ns)
+        self.facts.append(Preempted(kind=kind, by=by.call_id, **about))
+
+    # -- levels ------------------------------------------------------------------
+
+    def age(self, call: Call) -> int:
+        """Return inherited + own charge, nanoseconds."""
+        own = call.work_ns if self._by_work else call.service_ns
+        return call.spec.inherited_ns + own
+
+    def expire(self, call: Call, now_ns: int) -> None:
+        """Place a running call anew: its age reached its expiry."""
+        was = call.level
+        job, age = call.spec.job, self.age(call)
+        self._place(call, self.ranking.expire(job, age, was))
+        about = self._about(call, now_ns)
+        if call.level > was:
+            self.totals["demotions"] += 1
+            self.facts.append(Demoted(level=call.level, was=was, **about))
+        elif call.level < was:
+            self.facts.append(Raised(level=call.level, was=was, **about))
+
+    def promote(self, call: Call, now_ns: int) -> None:
+        """Put a waiting call of a starving program to level 0 (rule Q3)."""
+        was = call.level
+        self.line.remove(call)
+        self.fairness.remove_starvable(call)
+        self._place(call, self.ranking.promote(call.spec.job, self.age(call)))
+        self.join_line(call, now_ns)
+        self.totals["promotions"] += 1
+        self.facts.append(Promoted(was=was, **self._about(call, now_ns)))
+
+    def reserve(self, call: Call, now_ns: int) -> None:
+        """Keep room for a call that was passed over for long (rule S4)."""
+        self.line.remove(call)
+        call.is_reserved = True
+        self._reorder(call)
+        self.line.add(call)
+        self.totals["reservations"] += 1
+        self.facts.append(Reserved(**self._about(call, now_ns)))
+
+    def first_token(self, call: Call, now_ns: int) -> None:
+        """Note the first token of a call."""
+        call.first_token_ns = now_ns
+        self.facts.append(FirstToken(**self._about(call, now_ns)))
+
+    def _place(self, call: Call, placement: Placement) -> None:
+        self._entries += 1
+        call.level = placement.level
+        call.expires_at_ns = placement.expires_at_ns
+        arrival = call.spec.job.program_arrival
+        call.inner = (arrival, self._entries) if self._by_program else (self._entries,)
+        self._reorder(call)
+
+    @staticmethod
+    def _reorder(call: Call) -> None:
+        call.order = (
+            call.level,
+            0 if call.is_reserved else 1,
+            0 if call.is_resident else 1,
+            *call.inner,
+        )
+
+    @staticmethod
+    def _about(call: Call, now_ns: int) -> dict[str, int]:
+        return {
+            "at_ns": now_ns,
+            "call_id": call.call_id,
+            "program_id": call.spec.program_id,
+        }

@@ -1,0 +1,106 @@
+"""A call as it lives on one engine: the mutable record behind the step scheduler.
+
+Only the step scheduler and the KV blocks write to it. An engine reads it while it
+executes a plan; until that plan is committed nothing it reads is changed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import attrs
+
+from autellix.core.records import WaitReason
+
+if TYPE_CHECKING:
+    from autellix.core.prefix_tree import Lease
+    from autellix.core.records import CallSpec, Outcome, PreemptionKind
+
+
+class CallState(StrEnum):
+    """Where a call stands on its engine (DESIGN section 6)."""
+
+    WAITING = "waiting"
+    """Neither slot nor blocks: never ran, or is to be recomputed."""
+    RUNNING = "running"
+    """Holds a slot and blocks."""
+    PAUSED = "paused"
+    """Lost its slot; its blocks are resident and can be reclaimed."""
+    SWAPPED = "swapped"
+    """Its blocks are in the host pool."""
+    ENDED = "ended"
+
+
+@attrs.define(eq=False, kw_only=True)
+class Call:
+    """State of one call on one engine.
+
+    Attributes:
+        spec: What was submitted.
+        tokens: Prompt, then the tokens produced.
+        computed: How many of ``tokens`` have their KV in the call's blocks.
+        lease: The blocks it holds, in order of their tokens.
+        order: Place in the total order (rule S1); the smallest goes first.
+        level: Feedback queue it is in.
+        inner: Place inside its level (rule Q2); kept through preemption.
+        expires_at_ns: Age at which it is placed anew; None: never.
+        submitted_ns: Instant of submission.
+        accounted_ns: Instant up to which service and wait are booked.
+        wait_reason: Why it waits since ``accounted_ns``.
+        wait_ns: Wait booked so far, by reason.
+    """
+
+    spec: CallSpec
+    tokens: list[int]
+    lease: Lease
+    submitted_ns: int
+    accounted_ns: int
+    state: CallState = CallState.WAITING
+    computed: int = 0
+    level: int = 0
+    inner: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    expires_at_ns: int | None = None
+    is_reserved: bool = False
+    skipped_since_ns: int | None = None
+    is_in_step: bool = False
+    ending: Outcome | None = None
+    wait_reason: WaitReason = WaitReason.ROUND
+    wait_ns: dict[WaitReason, int] = attrs.field(factory=dict)
+    service_ns: int = 0
+    work_ns: int = 0
+    first_token_ns: int | None = None
+    was_admitted: bool = False
+    cached_device_tokens: int = 0
+    cached_host_tokens: int = 0
+    model_tokens: int = 0
+    preemptions: dict[PreemptionKind, int] = attrs.field(factory=dict)
+
+    @property
+    def call_id(self) -> int:
+        """Id given by the runtime."""
+        return self.spec.call_id
+
+    @property
+    def produced(self) -> int:
+        """Tokens produced so far."""
+        return len(self.tokens) - len(self.spec.prompt)
+
+    @property
+    def remaining(self) -> int:
+        """Most tokens it may still produce."""
+        return self.spec.max_tokens - self.produced
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether its blocks are on the engine."""
+        return self.state is CallState.RUNNING or self.state is CallState.PAUSED
+
+    def book_wait(self, now_ns: int) -> None:
+        """Book the time since the last booking as wait for ``wait_reason``."""
+        waited = now_ns - self.accounted_ns
+        if waited:
+            reason = self.wait_reason
+            self.wait_ns[reason] = self.wait_ns.get(reason, 0) + waited
+            self.accounted_ns = now_ns

@@ -1,0 +1,351 @@
+"""KV blocks of one engine: pool, prefix cache, host tier (rules K1 to K5).
+
+This is bookkeeping only. What is to be moved is left as copies for the next plan; an
+engine reads all their sources before it writes any target, so a block may be given away
+in the very round in which its content is copied out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from autellix.core.call import CallState
+from autellix.core.host_tier import HostTier, count_with_host
+from autellix.core.plan import BlockCopy
+from autellix.core.prefix_tree import Node, PrefixTree, Slot, Tier, held
+from autellix.errors import InvariantError
+
+if TYPE_CHECKING:
+    from autellix.core.call import Call
+    from autellix.core.prefix_tree import Lease
+
+
+class Copies(NamedTuple):
+    """What the next plan has to move."""
+
+    to_host: Sequence[BlockCopy]
+    to_device: Sequence[BlockCopy]
+    within_device: Sequence[BlockCopy]
+
+
+class Found(NamedTuple):
+    """What a call without device blocks can start from.
+
+    Attributes:
+        nodes: Index nodes: ``device`` of them on the engine, the rest in the host tier.
+        device: How many of ``nodes`` are on the engine.
+        private: Host blocks only this call knows (it was swapped out).
+        tokens: Tokens they hold together.
+    """
+
+    nodes: Sequence[Node]
+    device: int
+    private: Sequence[int]
+    tokens: int
+
+
+NOTHING_FOUND = Found((), 0, (), 0)
+
+
+class KVBlocks:
+    """Device and host blocks of one engine.
+
+    Args:
+        device_blocks: Blocks on the engine.
+        host_blocks: Blocks in the host pool; 0 is no host tier.
+        block_tokens: Tokens a block holds.
+        shares_blocks: Whether calls can share a block. Where not (one contiguous
+            extent a sequence), a prefix hit takes new blocks and is copied (K1).
+        caches_prefixes: Whether blocks of earlier calls are found again.
+        fingerprint: Of the model (K2).
+
+    Raises:
+        ValueError: A size is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        device_blocks: int,
+        host_blocks: int,
+        block_tokens: int,
+        shares_blocks: bool,
+        caches_prefixes: bool = True,
+        fingerprint: str = "",
+    ) -> None:
+        if device_blocks < 1 or host_blocks < 0 or block_tokens < 1:
+            raise ValueError(
+                f"device_blocks {device_blocks} and block_tokens {block_tokens} must "
+                f"be at least 1, host_blocks {host_blocks} at least 0"
+            )
+        self.block_tokens = block_tokens
+        self.shares_blocks = shares_blocks
+        self.caches_prefixes = caches_prefixes
+        self.device = Tier(device_blocks)
+        self.host = HostTier(host_blocks, self._forget)
+        self.tree = PrefixTree(fingerprint=fingerprint, block_tokens=block_tokens)
+        self._loads: list[BlockCopy] = []
+        self._hits: list[BlockCopy] = []
+
+    def blocks_for(self, tokens: int) -> int:
+        """Return how many blocks hold ``tokens``."""
+        return -(-tokens // self.block_tokens)
+
+    # -- looking -----------------------------------------------------------------
+
+    def find(self, call: Call) -> Found:
+        """Return what a waiting or swapped call could start from; takes nothing.
+
+        At least its last token is left to compute, so that there is an output.
+        """
+        lease = call.lease
+        if call.state is CallState.SWAPPED:
+            device = _count_on_device(lease.host_chain)
+            return Found(lease.host_chain, device, lease.host_private, call.computed)
+        if not self.caches_prefixes:
+            return NOTHING_FOUND
+        limit = (len(call.tokens) - 1) // self.block_tokens
+        self.tree.extend_match(lease.found, call.tokens, limit)
+        device = _count_on_device(lease.found)
+        end = device
+        for node in lease.found[device:]:
+            if node.host is None or node.host.is_moving:
+                break
+            end += 1
+        nodes = lease.found if end == len(lease.found) else lease.found[:end]
+        return Found(nodes, device, (), end * self.block_tokens)
+
+    def lacking(self, call: Call, found: Found, tokens: int) -> int:
+        """Return how many blocks are missing to hold ``tokens`` of ``call``.
+
+        Free and unreferenced cached blocks count as there; 0 or less: it can be had.
+        """
+        needed = self.blocks_for(tokens) - len(call.lease.blocks)
+        there = self.device.available
+        if self.shares_blocks and found.device:
+            cached = self.device.cached
+            needed -= found.device
+            there -= sum(1 for node in found.nodes[: found.device] if node in cached)
+        return needed - there
+
+    # -- taking ------------------------------------------------------------------
+
+    def admit(self, call: Call, found: Found, tokens: int) -> None:
+        """Give ``call`` its blocks for ``tokens``, with what was found in them.
+
+        Raises:
+            InvariantError: There is no room; ``lacking`` was not asked.
+        """
+        lease = call.lease
+        hits, rest = found.nodes[: found.device], found.nodes[found.device :]
+        for node in rest:  # hold all that is read before anything is evicted
+            self.host.read_shared(node)
+        loads = [held(node.host).block for node in rest] + list(found.private)
+        sources = [held(node.device).block for node in hits]
+        self._touch(found.nodes, hits)
+        if call.state is CallState.SWAPPED:
+            self.host.read(lease)
+        lease.chain.extend(hits)
+        if self.shares_blocks:
+            for node in hits:
+                self._reference(node)
+            lease.blocks.extend(sources)
+        else:
+            self._hits += self._copies_into(lease, sources)
+        self._loads += self._copies_into(lease, loads)
+        lease.found = []
+        if not self.grow(lease, tokens):
+            raise InvariantError(f"call {call.call_id} was admitted without room")
+
+    def grow(self, lease: Lease, tokens: int) -> bool:
+        """Take blocks until the lease holds ``tokens``; all or nothing."""
+        missing = self.blocks_for(tokens) - len(lease.blocks)
+        if missing > self.device.available:
+            return False
+        for _ in range(missing):
+            lease.blocks.append(self._take_device())
+        return True
+
+    def publish(self, call: Call) -> None:
+        """Make the full computed blocks of ``call`` findable."""
+        lease = call.lease
+        full = call.computed // self.block_tokens
+        if not self.caches_prefixes or full <= len(lease.chain):
+            return
+        parent = lease.chain[-1] if lease.chain else self.tree.root
+        for index in range(len(lease.chain), full):
+            if not parent.is_indexed:
+                return
+            node = self.tree.child(parent, self.tree.key(call.tokens, index))
+            if node.device is None:
+                node.device = Slot(lease.blocks[index], references=1)
+            elif self.shares_blocks:
+                self.device.give(lease.blocks[index])
+                lease.blocks[index] = node.device.block
+                self._reference(node)
+            lease.chain.append(node)
+            parent = node
+
+    # -- giving back -------------------------------------------------------------
+
+    def release(self, call: Call) -> None:
+        """Take everything back; full blocks stay findable and go to the host (K5)."""
+        lease = call.lease
+        self.host.touch(lease.chain)
+        for node, block in zip(lease.chain, lease.blocks, strict=False):
+            if node.host is None and node.is_indexed and self.host.available:
+                self.host.write(node, block)
+        self._release_device(lease)
+        self.host.give_up(lease)
+        lease.found = []
+
+    def drop(self, call: Call) -> None:
+        """Take the device blocks back; what is not found again is recomputed."""
+        self._release_device(call.lease)
+        call.lease.found = []
+
+    def can_swap(self, call: Call) -> bool:
+        """Say whether the host pool has room for the computed blocks of ``call``."""
+        kept = self._swappable_chain(call)
+        evictable = sum(1 for node in kept if node in self.host.cached)
+        needed = self.blocks_for(call.computed) - count_with_host(kept)
+        return bool(call.computed) and needed <= self.host.available - evictable
+
+    def swap_out(self, call: Call) -> None:
+        """Move the blocks of ``call`` to the host pool; see ``can_swap``."""
+        lease = call.lease
+        kept = self._swappable_chain(call)
+        for node in kept:
+            if node.host is not None:
+                self.host.reference(node)
+        for node, block in zip(kept, lease.blocks, strict=False):
+            if node.host is None:
+                self.host.write(node, block)
+                self.host.reference(node)
+        lease.host_chain = list(kept)
+        lease.host_private = [
+            self.host.write_private(block)
+            for block in lease.blocks[len(kept) : self.blocks_for(call.computed)]
+        ]
+        self._release_device(lease)
+
+    # -- plan by plan ------------------------------------------------------------
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether something is to be moved."""
+        return bool(self.host.writes or self._loads or self._hits)
+
+    def take_copies(self) -> Copies:
+        """Return what is to be moved, once."""
+        copies = Copies(self.host.writes, self._loads, self._hits)
+        self.host.writes, self._loads, self._hits = [], [], []
+        return copies
+
+    def settle(self) -> None:
+        """Note that the copies taken last have been made."""
+        self.host.settle()
+
+    # -- device tier -------------------------------------------------------------
+
+    def _copies_into(self, lease: Lease, sources: Iterable[int]) -> list[BlockCopy]:
+        copies = []
+        for source in sources:
+            lease.blocks.append(self._take_device())
+            copies.append(BlockCopy(source, lease.blocks[-1]))
+        return copies
+
+    def _touch(self, nodes: Sequence[Node], hits: Sequence[Node]) -> None:
+        for node in reversed(hits):
+            if node in self.device.cached:
+                self.device.cached.move_to_end(node)
+        self.host.touch(nodes)
+
+    def _reference(self, node: Node) -> None:
+        slot = held(node.device)
+        if slot.references == 0:
+            del self.device.cached[node]
+        slot.references += 1
+
+    def _take_device(self) -> int:
+        block = self.device.take()
+        if block is not None:
+            return block
+        node, _ = self.device.cached.popitem(last=False)
+        block = held(node.device).block
+        node.device = None
+        if node.host is None:
+            self._forget(node)
+        return block
+
+    def _release_device(self, lease: Lease) -> None:
+        for block in lease.blocks[len(lease.chain) :]:
+            self.device.give(block)
+        known = lease.blocks[: len(lease.chain)]
+        for node, block in zip(reversed(lease.chain), reversed(known), strict=True):
+            slot = node.device
+            if slot is None or slot.block != block:
+                self.device.give(block)  # a copy of its own (K1)
+                continue
+            slot.references -= 1
+            if slot.references:
+                continue
+            if node.is_indexed:
+                self.device.cached[node] = None
+            else:
+                node.device = None
+                self.device.give(block)
+        lease.blocks, lease.chain = [], []
+
+    def _forget(self, node: Node) -> None:
+        """Drop ``node`` from the index, with all below it that nobody holds."""
+        for gone in self.tree.detach(node):
+            if gone in self.device.cached:
+                del self.device.cached[gone]
+                self.device.give(held(gone.device).block)
+                gone.device = None
+            if gone in self.host.cached:
+                del self.host.cached[gone]
+                self.host.give(held(gone.host).block)
+                gone.host = None
+
+    def _swappable_chain(self, call: Call) -> Sequence[Node]:
+        full = call.computed // self.block_tokens
+        kept = []
+        for node in call.lease.chain[:full]:
+            if not node.is_indexed:
+                break
+            kept.append(node)
+        return kept
+
+
+class Reclaim:
+    """Counts what preempting one call after another would free, for one candidate."""
+
+    def __init__(self, blocks: KVBlocks, found: Found) -> None:
+        self._shares = blocks.shares_blocks
+        self._wanted = set(found.nodes[: found.device]) if self._shares else set()
+        self._released: dict[Node, int] = {}
+        self.gained = 0
+
+    def add(self, call: Call) -> None:
+        """Count ``call`` as preempted."""
+        lease = call.lease
+        if not self._shares:
+            self.gained += len(lease.blocks)
+            return
+        self.gained += len(lease.blocks) - len(lease.chain)
+        for node in lease.chain:
+            released = self._released[node] = self._released.get(node, 0) + 1
+            if held(node.device).references == released and node not in self._wanted:
+                self.gained += 1
+
+
+def _count_on_device(nodes: Iterable[Node]) -> int:
+    count = 0
+    for node in nodes:
+        if node.device is None:
+            return count
+        count += 1
+    return count

@@ -1,0 +1,191 @@
+"""Which KV blocks can be found again: a tree over the token ids they hold (rule K2).
+
+A node stands for one full block *after* the blocks of its ancestors; its key is the
+token ids themselves, so two different prefixes can never be taken for one another. A
+node exists while its block lies in at least one tier.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from autellix.errors import InvariantError
+
+
+@attrs.define(eq=False)
+class Slot:
+    """A node's block in one tier.
+
+    Attributes:
+        block: Id in the tier's pool.
+        references: Calls that hold it; 0: cached, may be evicted.
+        is_moving: It is being written by the plan in flight: not readable yet.
+    """
+
+    block: int
+    references: int = 0
+    is_moving: bool = False
+
+
+@attrs.define(eq=False)
+class Node:
+    """One full block in its context."""
+
+    parent: Node | None
+    key: tuple[int, ...]
+    children: dict[tuple[int, ...], Node] = attrs.field(factory=dict)
+    device: Slot | None = None
+    host: Slot | None = None
+    is_indexed: bool = True
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether some tier holds the block's content now."""
+        return self.device is not None or (
+            self.host is not None and not self.host.is_moving
+        )
+
+
+class Tier:
+    """A pool of equal blocks: free, cached, referenced or moving (rule K1).
+
+    Attributes:
+        total: Blocks in the pool.
+        cached: Nodes whose block nobody references, least recently used first.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.cached: OrderedDict[Node, None] = OrderedDict()
+        self._free = list(range(total - 1, -1, -1))
+
+    @property
+    def free(self) -> int:
+        """Blocks that hold nothing."""
+        return len(self._free)
+
+    @property
+    def free_ids(self) -> Sequence[int]:
+        """Ids of the free blocks; a live view."""
+        return self._free
+
+    @property
+    def available(self) -> int:
+        """Blocks that can be had without preempting anybody."""
+        return len(self._free) + len(self.cached)
+
+    def take(self) -> int | None:
+        """Return a free block, None when there is none."""
+        return self._free.pop() if self._free else None
+
+    def give(self, block: int) -> None:
+        """Put a block back."""
+        self._free.append(block)
+
+
+class PrefixTree:
+    """The index over all tiers, for one model (rule K2).
+
+    Args:
+        fingerprint: Of the model: weights, adapter, dtype, block size. Trees of
+            different fingerprints share nothing (the seam for K6).
+        block_tokens: Tokens a block holds.
+    """
+
+    def __init__(self, *, fingerprint: str, block_tokens: int) -> None:
+        self.fingerprint = fingerprint
+        self.block_tokens = block_tokens
+        self.root = Node(None, ())
+
+    def key(self, tokens: Sequence[int], index: int) -> tuple[int, ...]:
+        """Return the key of the block at ``index`` of ``tokens``."""
+        start = index * self.block_tokens
+        return tuple(tokens[start : start + self.block_tokens])
+
+    def extend_match(
+        self, found: list[Node], tokens: Sequence[int], limit_blocks: int
+    ) -> None:
+        """Bring ``found`` up to the longest readable chain for ``tokens``.
+
+        ``found`` is what an earlier look-up of the same tokens gave: what was evicted
+        since is cut off, what was added is appended. Cost is O(what changed).
+        """
+        while found and not (found[-1].is_indexed and found[-1].is_readable):
+            found.pop()
+        del found[limit_blocks:]
+        node = found[-1] if found else self.root
+        while len(found) < limit_blocks:
+            child = node.children.get(self.key(tokens, len(found)))
+            if child is None or not child.is_readable:
+                return
+            found.append(child)
+            node = child
+
+    def child(self, parent: Node, key: tuple[int, ...]) -> Node:
+        """Return the node of ``key`` after ``parent``, made if it is not there."""
+        node = parent.children.get(key)
+        if node is None:
+            node = parent.children[key] = Node(parent, key)
+        return node
+
+    def detach(self, node: Node) -> Iterator[Node]:
+        """Take ``node`` and all below it out of the index.
+
+        Yields:
+            Each of them, parents first.
+        """
+        if node.parent is not None and node.is_indexed:
+            del node.parent.children[node.key]
+        pending = [node]
+        while pending:
+            gone = pending.pop()
+            gone.is_indexed = False
+            pending.extend(gone.children.values())
+            gone.children = {}
+            yield gone
+
+    def nodes(self) -> Iterator[Node]:
+        """Walk the index.
+
+        Yields:
+            Each node, parents first.
+        """
+        pending = list(self.root.children.values())
+        while pending:
+            node = pending.pop()
+            yield node
+            pending.extend(node.children.values())
+
+
+@attrs.define(eq=False)
+class Lease:
+    """The blocks one call holds.
+
+    Attributes:
+        blocks: Device blocks in the order of their tokens.
+        chain: Index nodes of its first ``len(chain)`` full blocks. Where the layout
+            shares blocks, ``chain[i].device.block == blocks[i]``.
+        found: What the index held for its tokens when last asked.
+        host_chain: While swapped: nodes whose host blocks it references.
+        host_private: While swapped: host blocks nobody else can find.
+    """
+
+    blocks: list[int] = attrs.field(factory=list)
+    chain: list[Node] = attrs.field(factory=list)
+    found: list[Node] = attrs.field(factory=list)
+    host_chain: list[Node] = attrs.field(factory=list)
+    host_private: list[int] = attrs.field(factory=list)
+
+
+def held(slot: Slot | None) -> Slot:
+    """Return ``slot``, which the books say is there.
+
+    Raises:
+        InvariantError: It is not: a bug of ours.
+    """
+    if slot is None:
+        raise InvariantError("a block that is held has no slot")
+    return slot

@@ -1,0 +1,331 @@
+"""One scheduling decision: the pass of docs/scheduler.md, rules S1 to S7."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+import attrs
+
+from autellix.core.call import Call, CallState
+from autellix.core.kv_blocks import Found, Reclaim
+from autellix.core.records import PreemptionKind, WaitReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from autellix.core.books import Books
+    from autellix.core.cost_model import CostModel
+    from autellix.core.waiting import Order
+
+
+@attrs.frozen(kw_only=True)
+class StepLimits:
+    """Sizes of an engine's batch, and how its rounds decide.
+
+    Attributes:
+        slots: Most calls in a step.
+        token_budget: Most tokens computed in a step; at least ``slots``.
+        lookahead: Most waiting calls that do not fit which a round tries (S4).
+        hysteresis_levels: How much worse a call must be to be preempted (S2).
+        reserve_after_ns: How long a call is passed over before room is kept for it.
+        round_steps: Steps a decision holds for (S6).
+    """
+
+    slots: int = attrs.field(validator=attrs.validators.ge(1))
+    token_budget: int = attrs.field()
+    lookahead: int = attrs.field(default=16, validator=attrs.validators.ge(1))
+    hysteresis_levels: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    reserve_after_ns: int = attrs.field(
+        default=2_000_000_000, validator=attrs.validators.ge(0)
+    )
+    round_steps: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+
+    @token_budget.validator
+    def _check_budget(self, _: object, value: int) -> None:
+        if value < self.slots:
+            raise ValueError(f"token_budget {value} is below slots {self.slots}")
+
+
+@attrs.define(eq=False)
+class Round:
+    """One pass over running and waiting calls, in order; used once.
+
+    Attributes:
+        step: The calls of the step with their tokens, best first.
+        has_changed: Somebody was admitted or preempted.
+        skipped: Calls passed over for the first time since they joined the line.
+    """
+
+    books: Books
+    limits: StepLimits
+    costs: CostModel
+    now_ns: int
+    horizon: int
+    """Tokens a decoder may produce until the next round."""
+    step: list[tuple[Call, int]] = attrs.field(factory=list)
+    has_changed: bool = False
+    skipped: list[Call] = attrs.field(factory=list)
+    _kept: list[Call] = attrs.field(factory=list)
+    _ahead: list[Call] = attrs.field(factory=list)
+    _next: int = 0
+    _budget: int = 0
+    _misses: int = 0
+    _short_of: WaitReason | None = None
+    _is_closed: bool = False
+    _is_behind_reservation: bool = False
+
+    def run(self, candidates: Sequence[Order]) -> None:
+        """Decide; ``candidates`` are places in the line, best first, or the line."""
+        books = self.books
+        self._ahead = books.running
+        self._ahead.sort(key=_order)
+        self._budget = self.limits.token_budget - sum(map(_is_decoder, self._ahead))
+        self._pass(candidates)
+        books.running = self._kept
+        if not self.step and books.line:
+            self._force()
+
+    def short_of(self) -> WaitReason:
+        """Return what calls that were not tried wait for."""
+        if self._is_behind_reservation and not self._is_closed:
+            return WaitReason.RESERVATION
+        return self._short_of or WaitReason.ROUND
+
+    def _pass(self, places: Sequence[Order]) -> None:
+        line = self.books.line
+        is_live = places is line.all
+        at = 0
+        while True:
+            running = self._ahead[self._next] if self._next < len(self._ahead) else None
+            place = None if self._is_closed or at >= len(places) else places[at]
+            if running is not None and (place is None or running.order < place):
+                self._next += 1
+                self._continue(running)
+            elif place is not None and place not in line:
+                at += 1  # preempted again, in this pass
+            elif place is not None:
+                admitted = self._try(line[place])
+                if self._is_behind_reservation and is_live:
+                    is_live, places = False, list(line.paused)
+                    at = bisect_left(places, place)
+                elif not (admitted and is_live):
+                    at += 1
+            else:
+                return
+
+    # -- calls that run ----------------------------------------------------------
+
+    def _continue(self, call: Call) -> None:
+        """Give a running call its tokens and blocks."""
+        decodes = _is_decoder(call)
+        if decodes:
+            tokens = 1
+            upto = call.computed + min(self.horizon, call.remaining)
+        else:
+            tokens = min(len(call.tokens) - call.computed, self._budget)
+            upto = call.computed + tokens
+            if not tokens:
+                call.book_wait(self.now_ns)
+                call.wait_reason = WaitReason.TOKEN_BUDGET
+                self._kept.append(call)
+                return
+        blocks = self.books.blocks
+        if upto > len(call.lease.blocks) * blocks.block_tokens:
+            while not blocks.grow(call.lease, upto):
+                if not self._yield_for(call):
+                    return
+        if not decodes:
+            self._budget -= tokens
+        self._kept.append(call)
+        self.step.append((call, tokens))
+
+    def _yield_for(self, call: Call) -> bool:
+        """Let the last resident go; False if that is ``call`` itself (rule S3)."""
+        last = next(self._residents_after(), None)
+        if last is None or last.order < call.order:
+            last = call
+        self._evict(last, call)
+        return last is not call
+
+    # -- calls that wait ---------------------------------------------------------
+
+    def _try(self, call: Call) -> bool:
+        """Admit ``call`` if all it needs can be had, else note what it misses."""
+        giver = None
+        if self._free_slots() <= 0:
+            giver = self._slot_giver(call)
+            if giver is None:
+                self._is_closed = True
+                return self._miss(call, WaitReason.SLOTS)
+        found = self._found(call)
+        spare = 1 if giver is not None and _is_decoder(giver) else 0
+        tokens = min(len(call.tokens) - found.tokens, self._budget + spare)
+        if tokens < 1:
+            return self._miss(call, WaitReason.TOKEN_BUDGET)
+        upto = self._upto(call, found, tokens)
+        lacking = self.books.blocks.lacking(call, found, upto)
+        victims = self._victims(call, giver, found, lacking)
+        if victims is None:
+            return self._miss(call, WaitReason.BLOCKS)
+        for victim in victims:
+            self._evict(victim, call)
+        if giver is not None and giver not in victims:
+            self._pause(giver, call)
+        self._admit(call, found.tokens + tokens)
+        return True
+
+    def _admit(self, call: Call, upto: int) -> None:
+        """Admit and compute up to token ``upto``, or as far as the budget goes.
+
+        What it starts from is looked up again: victims that went to the host pool may
+        have pushed out what was found there.
+        """
+        found = self._found(call)
+        tokens = min(upto - found.tokens, self._budget)
+        upto = self._upto(call, found, tokens)
+        self.books.admit(call, found, upto, self.now_ns)
+        self.has_changed = True
+        self._budget -= tokens
+        self._kept.append(call)
+        self.step.append((call, tokens))
+
+    def _found(self, call: Call) -> Found:
+        if call.state is CallState.PAUSED:
+            return Found((), 0, (), call.computed)
+        return self.books.blocks.find(call)
+
+    def _upto(self, call: Call, found: Found, tokens: int) -> int:
+        if found.tokens and len(call.tokens) - found.tokens == 1:
+            return found.tokens + min(self.horizon, call.remaining)
+        return found.tokens + tokens
+
+    def _miss(self, call: Call, reason: WaitReason) -> bool:
+        self._misses += 1
+        self._short_of = reason
+        if self._misses >= self.limits.lookahead:
+            self._is_closed = True
+        if call.state is CallState.PAUSED:
+            return False
+        self.books.waits.missed(call, reason, self.now_ns)
+        if reason is WaitReason.SLOTS:
+            return False
+        if call.skipped_since_ns is None:
+            call.skipped_since_ns = self.now_ns
+            self.skipped.append(call)
+        if call.is_reserved:
+            self._is_behind_reservation = True
+        return False
+
+    def _free_slots(self) -> int:
+        taken = len(self._kept) + len(self._ahead) - self._next
+        return self.limits.slots - taken
+
+    def _slot_giver(self, call: Call) -> Call | None:
+        if self._next >= len(self._ahead):
+            return None
+        last = self._ahead[-1]
+        worse = last.level - call.level >= self.limits.hysteresis_levels
+        return last if worse else None
+
+    def _victims(
+        self, call: Call, giver: Call | None, found: Found, lacking: int
+    ) -> list[Call] | None:
+        """Return whom to preempt for blocks; None if all of them would not do."""
+        if lacking <= 0:
+            return []
+        reclaim = Reclaim(self.books.blocks, found)
+        victims = []
+        least = call.level + self.limits.hysteresis_levels
+        for victim in self._givers_first(giver):
+            if victim.level < least or victim.order < call.order:
+                break
+            if not self._pays(victim):
+                continue
+            victims.append(victim)
+            reclaim.add(victim)
+            if reclaim.gained >= lacking:
+                return victims
+        return None
+
+    def _givers_first(self, giver: Call | None) -> Iterator[Call]:
+        if giver is not None:
+            yield giver
+        yield from (call for call in self._residents_after() if call is not giver)
+
+    def _residents_after(self) -> Iterator[Call]:
+        """Walk resident calls the pass has not reached.
+
+        Yields:
+            Each of them, the last in order first.
+        """
+        running, paused = len(self._ahead) - 1, len(self.books.line.paused) - 1
+        line = self.books.line
+        while running >= self._next or paused >= 0:
+            if paused < 0 or (
+                running >= self._next
+                and self._ahead[running].order > line.paused[paused]
+            ):
+                yield self._ahead[running]
+                running -= 1
+            else:
+                yield line[line.paused[paused]]
+                paused -= 1
+
+    # -- preempting --------------------------------------------------------------
+
+    def _kind(self, call: Call) -> PreemptionKind:
+        blocks = len(call.lease.blocks)
+        if self.costs.is_swap_cheaper(blocks, call.computed) and (
+            self.books.blocks.can_swap(call)
+        ):
+            return PreemptionKind.SWAP
+        return PreemptionKind.DROP
+
+    def _pays(self, call: Call) -> bool:
+        """Say whether preempting costs less than letting the call end (rule S2)."""
+        if self._kind(call) is PreemptionKind.SWAP:
+            cost = 2 * self.costs.transfer_time_ns(len(call.lease.blocks))
+        else:
+            cost = self.costs.recompute_ns(call.computed)
+        return cost < call.remaining * self.costs.single_step_ns()
+
+    def _evict(self, call: Call, by: Call) -> None:
+        self._lose_slot(call)
+        self.books.evict(call, by, self._kind(call), self.now_ns)
+
+    def _pause(self, call: Call, by: Call) -> None:
+        self._lose_slot(call)
+        self.books.pause(call, by, self.now_ns)
+
+    def _lose_slot(self, call: Call) -> None:
+        """Take a call out of the pass; the token of a decoder returns to the budget."""
+        self.has_changed = True
+        if call.state is not CallState.RUNNING:
+            return
+        if _is_decoder(call):
+            self._budget += 1
+        if call in self._ahead[self._next :]:
+            self._ahead.remove(call)
+
+    def _force(self) -> None:
+        """Let the first call go on, whatever it takes (rule S5)."""
+        line = self.books.line
+        call = line[line.paused[0] if line.paused else line.all[0]]
+        while True:
+            found = self._found(call)
+            tokens = min(len(call.tokens) - found.tokens, self._budget)
+            upto = self._upto(call, found, tokens)
+            if self.books.blocks.lacking(call, found, upto) <= 0:
+                break
+            self._evict(next(self._residents_after()), call)
+        self._admit(call, found.tokens + tokens)
+        self.books.running = self._kept
+
+
+def _order(call: Call) -> Order:
+    return call.order
+
+
+def _is_decoder(call: Call) -> bool:
+    return len(call.tokens) - call.computed == 1 and call.computed > 0

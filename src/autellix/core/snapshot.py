@@ -1,0 +1,82 @@
+"""Frozen pictures of one engine's state, for statistics and balancers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from autellix.core.kv_blocks import KVBlocks
+    from autellix.core.records import PreemptionKind, WaitReason
+
+
+@attrs.frozen(kw_only=True)
+class TierUse:
+    """Blocks of one tier by state (rule K1); they add up to ``total``."""
+
+    total: int
+    free: int
+    cached: int
+    referenced: int
+    moving: int
+
+
+@attrs.frozen(kw_only=True)
+class EngineStatistics:
+    """Frozen snapshot of an engine; counters since it was entered.
+
+    Attributes:
+        level_occupancy: Live calls by level.
+        wait_ns: Of calls that ended, by reason.
+        model_tokens: Tokens that entered the model, recomputation included.
+    """
+
+    steps: int
+    running: int
+    paused: int
+    swapped: int
+    waiting: int
+    worst_running_level: int | None
+    level_occupancy: Sequence[int]
+    demotions: int
+    promotions: int
+    reservations: int
+    preemptions: Mapping[PreemptionKind, int]
+    cached_device_tokens: int
+    cached_host_tokens: int
+    prompt_tokens: int
+    output_tokens: int
+    model_tokens: int
+    wait_ns: Mapping[WaitReason, int]
+    service_ns: int
+    device: TierUse
+    host: TierUse
+    ranking_version: int
+
+
+def device_use(blocks: KVBlocks) -> TierUse:
+    """Return the use of the engine's own blocks."""
+    tier = blocks.device
+    referenced = tier.total - tier.free - len(tier.cached)
+    return TierUse(
+        total=tier.total,
+        free=tier.free,
+        cached=len(tier.cached),
+        referenced=referenced,
+        moving=0,
+    )
+
+
+def host_use(blocks: KVBlocks) -> TierUse:
+    """Return the use of the host pool."""
+    tier = blocks.host
+    referenced = tier.total - tier.free - len(tier.cached) - tier.moving
+    return TierUse(
+        total=tier.total,
+        free=tier.free,
+        cached=len(tier.cached),
+        referenced=referenced,
+        moving=tier.moving,
+    )

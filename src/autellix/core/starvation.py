@@ -1,0 +1,61 @@
+"""When a program starves, and what its promotion is worth (rule Q3).
+
+The step scheduler of an engine and the runtime's own queue both promote; they ask here,
+so that there is one rule. Arithmetic is on integers: a float ``beta`` is taken as the
+fraction it is, and the instant given is the first at which the rule holds.
+
+The rule: a program starves when W >= beta * max(T, q), with T and W of its fairness
+window (rule A7) and q the first quantum. Its waiting calls below level 0 then go to
+level 0, and the window restarts.
+
+The bound that follows, in two parts:
+
+1. *Until promotion.* A program with a waiting call below level 0 is promoted as soon as
+   it has waited ``beta * max(T, q)`` since its window began, at the next round: the
+   wait grows with what it ran itself, and with nothing else.
+2. *After promotion.* Inside a level the order is by arrival there, residents first.
+   Ahead of a promoted call are then the n calls that were on level 0 before it; calls
+   that come later stand behind. Each leaves level 0, or ends, after at most its first
+   quantum and the step it is in, so at most ``n * (q + longest step)`` passes, on
+   however few slots, until none of them is ahead. Two things can be added to n: calls
+   that pass because the promoted one does not fit, for at most the stated time after
+   which room is kept for it (rule S4); and, when it is not resident itself, paused
+   calls promoted after it. Each of those has waited ``beta * q`` first, so m paused
+   calls cannot keep it out while ``m * (q + longest step) < slots * beta * q``.
+
+Where the inner order is by arrival of the program, ahead are the calls of programs that
+came earlier, whenever they enter level 0: finitely many programs, each of which ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from autellix.core.records import FairnessWindow
+
+
+def allowed_wait_ns(ran_ns: int, beta: float, first_quantum_ns: int) -> int:
+    """Return the smallest W at which a program with this T starves, nanoseconds."""
+    numerator, denominator = beta.as_integer_ratio()
+    return -(-numerator * max(ran_ns, first_quantum_ns) // denominator)
+
+
+def is_starving(window: FairnessWindow, beta: float, first_quantum_ns: int) -> bool:
+    """Say whether W >= beta * max(T, first quantum), exactly."""
+    return window.waited_ns >= allowed_wait_ns(window.ran_ns, beta, first_quantum_ns)
+
+
+def due_ns(
+    window: FairnessWindow, beta: float, first_quantum_ns: int, now_ns: int
+) -> int:
+    """Return the first instant, not before ``now_ns``, at which a program starves.
+
+    Args:
+        window: Its T and W at ``now_ns``; from then on it waits and runs nothing.
+        beta: W/T at which a program is promoted; positive and finite.
+        first_quantum_ns: Floor of T, so that a program that never ran has to wait too.
+        now_ns: The instant at which ``window`` was read.
+    """
+    allowed = allowed_wait_ns(window.ran_ns, beta, first_quantum_ns)
+    return now_ns + max(0, allowed - window.waited_ns)
