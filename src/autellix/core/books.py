@@ -197,7 +197,7 @@ class Books:
 
     def evict(self, call: Call, by: Call, kind: PreemptionKind, now_ns: int) -> None:
         """Take the blocks, and the slot if it has one, of a resident call."""
-        if call.state is CallState.PAUSED:
+        if call.order in self.line:
             self.leave_line(call, now_ns)
         else:
             call.book_wait(now_ns)
@@ -211,7 +211,8 @@ class Books:
             call.computed = 0
         self.released.append(call.call_id)
         self._reorder(call)
-        self.preempted.append(call)
+        if call not in self.preempted:
+            self.preempted.append(call)
         self._preempt(call, kind, by, now_ns)
 
     def _preempt(self, call: Call, kind: PreemptionKind, by: Call, now_ns: int) -> None:

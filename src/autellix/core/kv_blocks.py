@@ -170,7 +170,7 @@ class KVBlocks:
     def publish(self, call: Call) -> None:
         """Make the full computed blocks of ``call`` findable."""
         lease = call.lease
-        full = call.computed // self.block_tokens
+        full = min(call.computed // self.block_tokens, len(lease.blocks))
         if not self.caches_prefixes or full <= len(lease.chain):
             return
         parent = lease.chain[-1] if lease.chain else self.tree.root
@@ -205,15 +205,17 @@ class KVBlocks:
         self._release_device(call.lease)
         call.lease.found = []
 
-    def can_swap(self, call: Call) -> bool:
-        """Say whether the host pool has room for the computed blocks of ``call``."""
+    def host_blocks_needed(self, call: Call) -> int:
+        """Return how many available host blocks it would take to swap ``call`` out."""
         kept = self._swappable_chain(call)
-        evictable = sum(1 for node in kept if node in self.host.cached)
-        needed = self.blocks_for(call.computed) - count_with_host(kept)
-        return bool(call.computed) and needed <= self.host.available - evictable
+        pinned = sum(1 for node in kept if node in self.host.cached)
+        return self.blocks_for(call.computed) - count_with_host(kept) + pinned
 
     def swap_out(self, call: Call) -> None:
-        """Move the blocks of ``call`` to the host pool; see ``can_swap``."""
+        """Move the blocks of ``call`` to the host pool.
+
+        There must be room: see ``host_blocks_needed``.
+        """
         lease = call.lease
         kept = self._swappable_chain(call)
         for node in kept:

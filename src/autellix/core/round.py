@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from heapq import merge
 from typing import TYPE_CHECKING
 
 import attrs
@@ -54,15 +55,15 @@ class Round:
     Attributes:
         step: The calls of the step with their tokens, best first.
         has_changed: Somebody was admitted or preempted.
-        skipped: Calls passed over for the first time since they joined the line.
+        skipped: Calls to be looked at again when room may have to be kept for them.
     """
 
     books: Books
     limits: StepLimits
     costs: CostModel
     now_ns: int
-    horizon: int
-    """Tokens a decoder may produce until the next round."""
+    is_decision: bool
+    """False between rounds of several steps: nobody is preempted for a candidate."""
     step: list[tuple[Call, int]] = attrs.field(factory=list)
     has_changed: bool = False
     skipped: list[Call] = attrs.field(factory=list)
@@ -70,6 +71,7 @@ class Round:
     _ahead: list[Call] = attrs.field(factory=list)
     _next: int = 0
     _budget: int = 0
+    _horizon: int = 1
     _misses: int = 0
     _short_of: WaitReason | None = None
     _is_closed: bool = False
@@ -78,6 +80,7 @@ class Round:
     def run(self, candidates: Sequence[Order]) -> None:
         """Decide; ``candidates`` are places in the line, best first, or the line."""
         books = self.books
+        self._horizon = self.limits.round_steps if self.is_decision else 1
         self._ahead = books.running
         self._ahead.sort(key=_order)
         self._budget = self.limits.token_budget - sum(map(_is_decoder, self._ahead))
@@ -121,7 +124,7 @@ class Round:
         decodes = _is_decoder(call)
         if decodes:
             tokens = 1
-            upto = call.computed + min(self.horizon, call.remaining)
+            upto = call.computed + min(self._horizon, call.remaining)
         else:
             tokens = min(len(call.tokens) - call.computed, self._budget)
             upto = call.computed + tokens
@@ -197,7 +200,7 @@ class Round:
 
     def _upto(self, call: Call, found: Found, tokens: int) -> int:
         if found.tokens and len(call.tokens) - found.tokens == 1:
-            return found.tokens + min(self.horizon, call.remaining)
+            return found.tokens + min(self._horizon, call.remaining)
         return found.tokens + tokens
 
     def _miss(self, call: Call, reason: WaitReason) -> bool:
@@ -205,9 +208,8 @@ class Round:
         self._short_of = reason
         if self._misses >= self.limits.lookahead:
             self._is_closed = True
-        if call.state is CallState.PAUSED:
-            return False
-        self.books.waits.missed(call, reason, self.now_ns)
+        if call.state is not CallState.PAUSED:
+            self.books.waits.missed(call, reason, self.now_ns)
         if reason is WaitReason.SLOTS:
             return False
         if call.skipped_since_ns is None:
@@ -222,7 +224,7 @@ class Round:
         return self.limits.slots - taken
 
     def _slot_giver(self, call: Call) -> Call | None:
-        if self._next >= len(self._ahead):
+        if not self.is_decision or self._next >= len(self._ahead):
             return None
         last = self._ahead[-1]
         worse = last.level - call.level >= self.limits.hysteresis_levels
@@ -234,14 +236,21 @@ class Round:
         """Return whom to preempt for blocks; None if all of them would not do."""
         if lacking <= 0:
             return []
+        if not self.is_decision:
+            return None
         reclaim = Reclaim(self.books.blocks, found)
-        victims = []
+        blocks = self.books.blocks
+        victims: list[Call] = []
+        host_blocks = blocks.host.available
         least = call.level + self.limits.hysteresis_levels
         for victim in self._givers_first(giver):
             if victim.level < least or victim.order < call.order:
                 break
-            if not self._pays(victim):
+            kind = self._kind(victim, host_blocks)
+            if not self._pays(victim, kind):
                 continue
+            if kind is PreemptionKind.SWAP:
+                host_blocks -= blocks.host_blocks_needed(victim)
             victims.append(victim)
             reclaim.add(victim)
             if reclaim.gained >= lacking:
@@ -254,37 +263,32 @@ class Round:
         yield from (call for call in self._residents_after() if call is not giver)
 
     def _residents_after(self) -> Iterator[Call]:
-        """Walk resident calls the pass has not reached.
-
-        Yields:
-            Each of them, the last in order first.
-        """
-        running, paused = len(self._ahead) - 1, len(self.books.line.paused) - 1
-        line = self.books.line
-        while running >= self._next or paused >= 0:
-            if paused < 0 or (
-                running >= self._next
-                and self._ahead[running].order > line.paused[paused]
-            ):
-                yield self._ahead[running]
-                running -= 1
-            else:
-                yield line[line.paused[paused]]
-                paused -= 1
+        """Return the resident calls the pass has not kept, the last in order first."""
+        books = self.books
+        just_paused = [c for c in books.preempted if c.state is CallState.PAUSED]
+        return merge(
+            reversed(self._ahead[self._next :]),
+            (books.line[place] for place in reversed(books.line.paused)),
+            sorted(just_paused, key=_order, reverse=True),
+            key=_order,
+            reverse=True,
+        )
 
     # -- preempting --------------------------------------------------------------
 
-    def _kind(self, call: Call) -> PreemptionKind:
-        blocks = len(call.lease.blocks)
-        if self.costs.is_swap_cheaper(blocks, call.computed) and (
-            self.books.blocks.can_swap(call)
+    def _kind(self, call: Call, host_blocks: int) -> PreemptionKind:
+        """Return how to take a call's blocks with so many host blocks left (S7)."""
+        if (
+            call.computed
+            and self.costs.is_swap_cheaper(len(call.lease.blocks), call.computed)
+            and self.books.blocks.host_blocks_needed(call) <= host_blocks
         ):
             return PreemptionKind.SWAP
         return PreemptionKind.DROP
 
-    def _pays(self, call: Call) -> bool:
+    def _pays(self, call: Call, kind: PreemptionKind) -> bool:
         """Say whether preempting costs less than letting the call end (rule S2)."""
-        if self._kind(call) is PreemptionKind.SWAP:
+        if kind is PreemptionKind.SWAP:
             cost = 2 * self.costs.transfer_time_ns(len(call.lease.blocks))
         else:
             cost = self.costs.recompute_ns(call.computed)
@@ -292,7 +296,10 @@ class Round:
 
     def _evict(self, call: Call, by: Call) -> None:
         self._lose_slot(call)
-        self.books.evict(call, by, self._kind(call), self.now_ns)
+        kind = self._kind(call, self.books.blocks.host.available)
+        self.books.evict(call, by, kind, self.now_ns)
+        if call.skipped_since_ns is not None:
+            self.skipped.append(call)
 
     def _pause(self, call: Call, by: Call) -> None:
         self._lose_slot(call)

@@ -160,7 +160,7 @@ class StepScheduler:
         if self._in_flight is not None:
             raise InvariantError("a plan is in flight")
         books = self.books
-        is_round = self._steps_left_in_round <= 0
+        is_round = self._steps_left_in_round <= 0 or not books.running
         if is_round:
             self._steps_left_in_round = self.limits.round_steps
             self._promote(now_ns)
@@ -170,17 +170,15 @@ class StepScheduler:
             limits=self.limits,
             costs=self.costs,
             now_ns=now_ns,
-            horizon=self.limits.round_steps if is_round else 1,
+            is_decision=is_round,
         )
         decision.run(books.line.all if is_round else self._reserve)
         if is_round:
             books.waits.end_round(decision.short_of(), now_ns)
-            for call in decision.skipped:
-                due = now_ns + self.limits.reserve_after_ns
-                heapq.heappush(self._skipped, (due, call.call_id))
+        self._watch(decision.skipped)
         books.rejoin_preempted(now_ns)
         if is_round and self.limits.round_steps > 1:
-            self._reserve = books.line.paused[: self.limits.slots]
+            self._reserve = list(books.line.paused)
         self._is_quiet = not decision.has_changed
         return self._dispatch(decision, now_ns)
 
@@ -214,12 +212,20 @@ class StepScheduler:
             for call in sorted(starving, key=lambda call: call.order):
                 books.promote(call, now_ns)
 
+    def _watch(self, skipped: Sequence[Call]) -> None:
+        for call in skipped:
+            if call.skipped_since_ns is not None:
+                due = call.skipped_since_ns + self.limits.reserve_after_ns
+                heapq.heappush(self._skipped, (due, call.call_id))
+
     def _reserve_skipped(self, now_ns: int) -> None:
         while self._skipped and self._skipped[0][0] <= now_ns:
             due, call_id = heapq.heappop(self._skipped)
             call = self.books.calls.get(call_id)
             if call is None or call.is_reserved or call.skipped_since_ns is None:
                 continue
+            if call.is_resident:
+                continue  # looked at again if it loses its blocks
             if due == call.skipped_since_ns + self.limits.reserve_after_ns:
                 self.books.reserve(call, now_ns)
 
