@@ -226,7 +226,7 @@ class Books:
     def age(self, call: Call) -> int:
         """Return inherited + own charge, nanoseconds."""
         own = call.work_ns if self._by_work else call.service_ns
-        return call.spec.inherited_ns + own
+        return call.inherited_ns + own
 
     def expire(self, call: Call, now_ns: int) -> None:
         """Place a running call anew: its age reached its expiry."""

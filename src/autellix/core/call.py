@@ -14,6 +14,7 @@ import attrs
 from autellix.core.records import WaitReason
 
 if TYPE_CHECKING:
+    from autellix.core.fairness import ProgramClock
     from autellix.core.prefix_tree import Lease
     from autellix.core.records import CallSpec, Outcome, PreemptionKind
 
@@ -49,6 +50,11 @@ class Call:
         accounted_ns: Instant up to which service and wait are booked.
         wait_reason: Why it waits since ``accounted_ns``.
         wait_ns: Wait booked so far, by reason.
+        call_id: Id given by the runtime.
+        prompt_tokens: Length of the prompt.
+        limit_tokens: Prompt and the most it may produce.
+        inherited_ns: Charge taken over from its program.
+        clock: Of its program on this engine.
     """
 
     spec: CallSpec
@@ -76,21 +82,34 @@ class Call:
     cached_host_tokens: int = 0
     model_tokens: int = 0
     preemptions: dict[PreemptionKind, int] = attrs.field(factory=dict)
+    # Read for every call in every step, so not through the spec each time:
+    call_id: int = attrs.field(init=False)
+    prompt_tokens: int = attrs.field(init=False)
+    limit_tokens: int = attrs.field(init=False)
+    inherited_ns: int = attrs.field(init=False)
+    clock: ProgramClock = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Take over from the spec what is read in every step."""
+        self.call_id = self.spec.call_id
+        self.inherited_ns = self.spec.inherited_ns
+        self.prompt_tokens = len(self.spec.prompt)
+        self.limit_tokens = self.prompt_tokens + self.spec.max_tokens
 
     @property
-    def call_id(self) -> int:
-        """Id given by the runtime."""
-        return self.spec.call_id
+    def is_decoder(self) -> bool:
+        """Whether its next step computes one token, after others."""
+        return len(self.tokens) == self.computed + 1 and self.computed > 0
 
     @property
     def produced(self) -> int:
         """Tokens produced so far."""
-        return len(self.tokens) - len(self.spec.prompt)
+        return len(self.tokens) - self.prompt_tokens
 
     @property
     def remaining(self) -> int:
         """Most tokens it may still produce."""
-        return self.spec.max_tokens - self.produced
+        return self.limit_tokens - len(self.tokens)
 
     @property
     def is_resident(self) -> bool:

@@ -8,13 +8,12 @@ for being wide. Time is booked lazily; a round costs O(programs that ran or are 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import attrs
 
 from autellix.core.records import FairnessWindow, ProgramDelta
-from autellix.core.starvation import due_ns
+from autellix.core.starvation import allowed_wait_ns
 
 if TYPE_CHECKING:
     from autellix.core.call import Call
@@ -67,7 +66,8 @@ class ProgramClock:
     def ran(self, forward_at_ns: int, ended_ns: int) -> None:
         """Book a step it took part in, and the wait before."""
         self.is_in_step = False
-        self.settle(forward_at_ns)
+        if forward_at_ns != self.settled_ns:
+            self.settle(forward_at_ns)
         spent = ended_ns - forward_at_ns
         self.ran_ns += spent
         self.since_ran_ns += spent
@@ -127,10 +127,11 @@ class Fairness:
                 now_ns,
             )
         clock.calls[call.call_id] = call
+        call.clock = clock
 
     def leave(self, call: Call, now_ns: int) -> ProgramDelta:
         """Count an ended call out; return what is to be reported of its program."""
-        clock = self._clocks[call.spec.program_id]
+        clock = call.clock
         clock.settle(now_ns)
         del clock.calls[call.call_id]
         if not clock.calls:
@@ -139,28 +140,14 @@ class Fairness:
 
     def add_starvable(self, call: Call, first_quantum_ns: int, now_ns: int) -> None:
         """Note that ``call`` waits below level 0; cost is O(log programs)."""
-        clock = self._clocks[call.spec.program_id]
+        clock = call.clock
         clock.starvable += 1
         if clock.watch is None and self._beta is not None:
             self._watch(clock, first_quantum_ns, now_ns)
 
     def remove_starvable(self, call: Call) -> None:
         """Undo ``add_starvable``."""
-        self._clocks[call.spec.program_id].starvable -= 1
-
-    def start_step(self, calls: Iterable[Call]) -> None:
-        """Note that a step with these calls is under way."""
-        for call in calls:
-            self._clocks[call.spec.program_id].is_in_step = True
-
-    def end_step(
-        self, calls: Iterable[Call], forward_at_ns: int, ended_ns: int
-    ) -> None:
-        """Book the step for each program that had a call in it, once."""
-        for call in calls:
-            clock = self._clocks[call.spec.program_id]
-            if clock.is_in_step:
-                clock.ran(forward_at_ns, ended_ns)
+        call.clock.starvable -= 1
 
     def next_due_ns(self) -> int | None:
         """Return the first instant at which a program may starve."""
@@ -190,9 +177,9 @@ class Fairness:
 
     def _due(self, clock: ProgramClock, first_quantum_ns: int, now_ns: int) -> int:
         waited = clock.window_waited_ns + max(0, now_ns - clock.settled_ns)
-        window = FairnessWindow(ran_ns=clock.window_ran_ns, waited_ns=waited)
         assert self._beta is not None  # noqa: S101 - nobody is watched without it
-        return due_ns(window, self._beta, first_quantum_ns, now_ns)
+        allowed = allowed_wait_ns(clock.window_ran_ns, self._beta, first_quantum_ns)
+        return now_ns + max(0, allowed - waited)
 
     def _watch(self, clock: ProgramClock, first_quantum_ns: int, now_ns: int) -> None:
         """Look again when it can be due at the earliest: if it waits from now on."""

@@ -112,7 +112,6 @@ class HostTier(Tier):
             slot.is_moving = False
             if slot.references == 0:
                 self._rest(node)
-            self._touch_above(node)
         read, self._reading = self._reading, []
         for node in reversed(read):
             self.unreference(node)
@@ -121,18 +120,14 @@ class HostTier(Tier):
             self.give(block)
 
     def _rest(self, node: Node) -> None:
-        if node.is_indexed:
-            self.cached[node] = None
-        else:
+        if not node.is_indexed:
             self.give(held(node.host).block)
             node.host = None
-
-    def _touch_above(self, node: Node) -> None:
-        """Keep what lies above a node just written younger than it: leaves go first."""
+            return
+        self.cached[node] = None
         above = node.parent
-        while above is not None and above.host is not None and not above.host.is_moving:
-            if above in self.cached:
-                self.cached.move_to_end(above)
+        while above is not None and above in self.cached:
+            self.cached.move_to_end(above)  # stays younger: leaves go first
             above = above.parent
 
 

@@ -87,6 +87,7 @@ class KVBlocks:
         self.tree = PrefixTree(fingerprint=fingerprint, block_tokens=block_tokens)
         self._loads: list[BlockCopy] = []
         self._hits: list[BlockCopy] = []
+        self._arriving: list[Slot] = []
 
     def blocks_for(self, tokens: int) -> int:
         """Return how many blocks hold ``tokens``."""
@@ -152,7 +153,7 @@ class KVBlocks:
                 self._reference(node)
             lease.blocks.extend(sources)
         else:
-            self._hits += self._copies_into(lease, sources)
+            self._hits += self._copy_hits(lease, hits, sources)
         self._loads += self._copies_into(lease, loads)
         lease.found = []
         if not self.grow(lease, tokens):
@@ -163,7 +164,8 @@ class KVBlocks:
         missing = self.blocks_for(tokens) - len(lease.blocks)
         if missing > self.device.available:
             return False
-        for _ in range(missing):
+        lease.blocks += self.device.take_free(missing)
+        for _ in range(self.blocks_for(tokens) - len(lease.blocks)):
             lease.blocks.append(self._take_device())
         return True
 
@@ -184,6 +186,8 @@ class KVBlocks:
                 self.device.give(lease.blocks[index])
                 lease.blocks[index] = node.device.block
                 self._reference(node)
+            else:
+                node.copies.append(Slot(lease.blocks[index], references=1))
             lease.chain.append(node)
             parent = node
 
@@ -193,9 +197,11 @@ class KVBlocks:
         """Take everything back; full blocks stay findable and go to the host (K5)."""
         lease = call.lease
         self.host.touch(lease.chain)
+        room = self.host.available - sum(n in self.host.cached for n in lease.chain)
         for node, block in zip(lease.chain, lease.blocks, strict=False):
-            if node.host is None and node.is_indexed and self.host.available:
+            if node.host is None and node.is_indexed and room > 0:
                 self.host.write(node, block)
+                room -= 1
         self._release_device(lease)
         self.host.give_up(lease)
         lease.found = []
@@ -248,6 +254,9 @@ class KVBlocks:
     def settle(self) -> None:
         """Note that the copies taken last have been made."""
         self.host.settle()
+        for copy in self._arriving:
+            copy.is_moving = False
+        self._arriving = []
 
     # -- device tier -------------------------------------------------------------
 
@@ -256,6 +265,19 @@ class KVBlocks:
         for source in sources:
             lease.blocks.append(self._take_device())
             copies.append(BlockCopy(source, lease.blocks[-1]))
+        return copies
+
+    def _copy_hits(
+        self, lease: Lease, hits: Sequence[Node], sources: Sequence[int]
+    ) -> list[BlockCopy]:
+        """Give ``lease`` copies of its hits; taking them may evict the hits."""
+        slots = [Slot(block, references=1, is_moving=True) for block in sources]
+        for node, slot in zip(hits, slots, strict=True):
+            node.copies.append(slot)
+        copies = self._copies_into(lease, sources)
+        for slot, copy in zip(slots, copies, strict=True):
+            slot.block = copy.target
+        self._arriving += slots
         return copies
 
     def _touch(self, nodes: Sequence[Node], hits: Sequence[Node]) -> None:
@@ -276,6 +298,9 @@ class KVBlocks:
             return block
         node, _ = self.device.cached.popitem(last=False)
         block = held(node.device).block
+        if node.copies:  # or what its holder has below could not be found again
+            node.device = node.copies.pop()
+            return block
         node.device = None
         if node.host is None:
             self._forget(node)
@@ -286,9 +311,12 @@ class KVBlocks:
             self.device.give(block)
         known = lease.blocks[: len(lease.chain)]
         for node, block in zip(reversed(lease.chain), reversed(known), strict=True):
-            slot = node.device
-            if slot is None or slot.block != block:
-                self.device.give(block)  # a copy of its own (K1)
+            slot = held(node.device)
+            if slot.block != block:  # a copy of its own (K1)
+                node.copies = [copy for copy in node.copies if copy.block != block]
+                self.device.give(block)
+                if node in self.device.cached:
+                    self.device.cached.move_to_end(node)
                 continue
             slot.references -= 1
             if slot.references:
@@ -347,7 +375,7 @@ class Reclaim:
 def _count_on_device(nodes: Iterable[Node]) -> int:
     count = 0
     for node in nodes:
-        if node.device is None:
+        if node.device is None or node.device.is_moving:
             return count
         count += 1
     return count

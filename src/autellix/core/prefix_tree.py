@@ -32,7 +32,12 @@ class Slot:
 
 @attrs.define(eq=False)
 class Node:
-    """One full block in its context."""
+    """One full block in its context.
+
+    Attributes:
+        copies: Where calls cannot share blocks: those of calls that hold the same
+            content beside ``device``.
+    """
 
     parent: Node | None
     key: tuple[int, ...]
@@ -40,13 +45,12 @@ class Node:
     device: Slot | None = None
     host: Slot | None = None
     is_indexed: bool = True
+    copies: list[Slot] = attrs.field(factory=list)
 
     @property
     def is_readable(self) -> bool:
         """Whether some tier holds the block's content now."""
-        return self.device is not None or (
-            self.host is not None and not self.host.is_moving
-        )
+        return any(slot and not slot.is_moving for slot in (self.device, self.host))
 
 
 class Tier:
@@ -80,6 +84,15 @@ class Tier:
     def take(self) -> int | None:
         """Return a free block, None when there is none."""
         return self._free.pop() if self._free else None
+
+    def take_free(self, most: int) -> list[int]:
+        """Return up to so many free blocks."""
+        if most <= 0:
+            return []
+        taken = self._free[-most:]
+        del self._free[-most:]
+        taken.reverse()
+        return taken
 
     def give(self, block: int) -> None:
         """Put a block back."""

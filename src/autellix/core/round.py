@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from heapq import merge
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from autellix.core.books import Books
     from autellix.core.cost_model import CostModel
     from autellix.core.waiting import Order
+
+_order = attrgetter("order")
 
 
 @attrs.frozen(kw_only=True)
@@ -83,7 +86,10 @@ class Round:
         self._horizon = self.limits.round_steps if self.is_decision else 1
         self._ahead = books.running
         self._ahead.sort(key=_order)
-        self._budget = self.limits.token_budget - sum(map(_is_decoder, self._ahead))
+        decoders = sum(
+            1 for c in self._ahead if len(c.tokens) == c.computed + 1 and c.computed
+        )
+        self._budget = self.limits.token_budget - decoders
         self._pass(candidates)
         books.running = self._kept
         if not self.step and books.line:
@@ -103,8 +109,7 @@ class Round:
             running = self._ahead[self._next] if self._next < len(self._ahead) else None
             place = None if self._is_closed or at >= len(places) else places[at]
             if running is not None and (place is None or running.order < place):
-                self._next += 1
-                self._continue(running)
+                self._continue_before(place)
             elif place is not None and place not in line:
                 at += 1  # preempted again, in this pass
             elif place is not None:
@@ -119,9 +124,32 @@ class Round:
 
     # -- calls that run ----------------------------------------------------------
 
+    def _continue_before(self, place: Order | None) -> None:
+        """Let running calls go on, down to ``place`` in the order."""
+        ahead, at, kept, step = self._ahead, self._next, self._kept, self.step
+        block_tokens = self.books.blocks.block_tokens
+        may_be_plain = self._horizon == 1
+        while at < len(ahead):
+            call = ahead[at]
+            if place is not None and place < call.order:
+                break
+            at += 1
+            known = len(call.tokens)
+            if (  # a decoder with room: what most calls are in most rounds
+                may_be_plain
+                and known == call.computed + 1
+                and 1 < known <= len(call.lease.blocks) * block_tokens
+            ):
+                kept.append(call)
+                step.append((call, 1))
+            else:
+                self._next = at
+                self._continue(call)
+        self._next = at
+
     def _continue(self, call: Call) -> None:
         """Give a running call its tokens and blocks."""
-        decodes = _is_decoder(call)
+        decodes = call.is_decoder
         if decodes:
             tokens = 1
             upto = call.computed + min(self._horizon, call.remaining)
@@ -129,8 +157,9 @@ class Round:
             tokens = min(len(call.tokens) - call.computed, self._budget)
             upto = call.computed + tokens
             if not tokens:
-                call.book_wait(self.now_ns)
-                call.wait_reason = WaitReason.TOKEN_BUDGET
+                if call.wait_reason is not WaitReason.TOKEN_BUDGET:
+                    call.book_wait(self.now_ns)
+                    call.wait_reason = WaitReason.TOKEN_BUDGET
                 self._kept.append(call)
                 return
         blocks = self.books.blocks
@@ -162,7 +191,7 @@ class Round:
                 self._is_closed = True
                 return self._miss(call, WaitReason.SLOTS)
         found = self._found(call)
-        spare = 1 if giver is not None and _is_decoder(giver) else 0
+        spare = 1 if giver is not None and giver.is_decoder else 0
         tokens = min(len(call.tokens) - found.tokens, self._budget + spare)
         if tokens < 1:
             return self._miss(call, WaitReason.TOKEN_BUDGET)
@@ -310,7 +339,7 @@ class Round:
         self.has_changed = True
         if call.state is not CallState.RUNNING:
             return
-        if _is_decoder(call):
+        if call.is_decoder:
             self._budget += 1
         if call in self._ahead[self._next :]:
             self._ahead.remove(call)
@@ -328,11 +357,3 @@ class Round:
             self._evict(next(self._residents_after()), call)
         self._admit(call, found.tokens + tokens)
         self.books.running = self._kept
-
-
-def _order(call: Call) -> Order:
-    return call.order
-
-
-def _is_decoder(call: Call) -> bool:
-    return len(call.tokens) - call.computed == 1 and call.computed > 0

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from autellix.core.books import Books
+from autellix.core.invariants import check_scheduler
 from autellix.core.plan import Plan
 from autellix.core.records import Outcome, WaitReason
 from autellix.core.round import Round, StepLimits
@@ -186,8 +187,7 @@ class StepScheduler:
         books = self.books
         copies = books.blocks.take_copies()
         for call, _ in decision.step:
-            call.is_in_step = True
-        books.fairness.start_step(call for call, _ in decision.step)
+            call.is_in_step = call.clock.is_in_step = True
         plan = Plan(
             at_ns=now_ns,
             calls=decision.step,
@@ -248,14 +248,17 @@ class StepScheduler:
             ended_ns: When it ended.
         """
         self._settle(plan, forward_at_ns, ended_ns)
+        costs, decode_ns = self.costs, self.costs.decode_work_ns(0)
         for call, tokens in plan.calls:
-            was, call.computed = call.computed, call.computed + tokens
+            was = call.computed
+            computed = call.computed = was + tokens
             call.model_tokens += tokens
-            if tokens == 1 and was and call.computed == len(call.tokens):
-                call.work_ns += self.costs.decode_work_ns(was)
+            known = len(call.tokens)
+            if tokens == 1 and was and computed == known:
+                call.work_ns += decode_ns + was * costs.context_ns
             else:
-                call.work_ns += self.costs.prefill_work_ns(was, tokens)
-            if call.computed == len(call.tokens):
+                call.work_ns += costs.prefill_work_ns(was, tokens)
+            if computed == known:
                 self._append(call, samples, ended_ns)
         self._close(plan, ended_ns)
 
@@ -270,17 +273,19 @@ class StepScheduler:
         self._steps += 1
         self._steps_left_in_round -= 1
         self.books.blocks.settle()
-        calls = [call for call, _ in plan.calls]
-        self.books.fairness.end_step(calls, forward_at_ns, ended_ns)
         before = WaitReason.SWAP if plan.has_copies else WaitReason.ROUND
-        for call in calls:
+        service_ns = ended_ns - forward_at_ns
+        for call, _ in plan.calls:
+            clock = call.clock
+            if clock.is_in_step:  # a program's first call in the step books it for all
+                clock.ran(forward_at_ns, ended_ns)
             call.is_in_step = False
             if forward_at_ns > call.accounted_ns:
                 call.book_wait(plan.at_ns)
                 call.wait_reason = before
                 call.book_wait(forward_at_ns)
             call.wait_reason = WaitReason.ROUND
-            call.service_ns += ended_ns - forward_at_ns
+            call.service_ns += service_ns
             call.accounted_ns = ended_ns
 
     def _append(
@@ -292,20 +297,23 @@ class StepScheduler:
         call.tokens.append(sampled.token)
         if call.first_token_ns is None:
             self.books.first_token(call, ended_ns)
-        if call.ending is None and (sampled.is_last or call.remaining == 0):
-            call.ending = Outcome.FINISHED
+        if sampled.is_last or len(call.tokens) == call.limit_tokens:
+            call.ending = call.ending or Outcome.FINISHED
 
     def _close(self, plan: Plan, ended_ns: int) -> None:
         """End, publish or place anew the calls of a step that was booked."""
-        books = self.books
+        books, block_tokens = self.books, self.books.blocks.block_tokens
+        live = len(books.calls)
         for call, _ in plan.calls:
             if call.ending is not None:
                 books.end(call, call.ending, ended_ns)
                 continue
-            books.blocks.publish(call)
+            if call.computed // block_tokens > len(call.lease.chain):
+                books.blocks.publish(call)
             if call.expires_at_ns is not None and books.age(call) >= call.expires_at_ns:
                 books.expire(call, ended_ns)
-        books.running = [call for call in books.running if call.call_id in books.calls]
+        if len(books.calls) < live:
+            books.running = [c for c in books.running if c.call_id in books.calls]
 
     # -- steps taken together (S10) ----------------------------------------------
 
@@ -339,15 +347,39 @@ class StepScheduler:
         self._settle(plan, plan.at_ns, ended_ns)
         self._steps += steps - 1
         for call, _ in plan.calls:
-            was = call.computed
-            call.computed += steps
+            call.work_ns += self.costs.decode_works_ns(call.computed, steps)
             call.model_tokens += steps
-            call.work_ns += self.costs.decode_works_ns(was, steps)
-            self.books.blocks.grow(call.lease, call.computed)
             call.tokens.extend(tokens[call.call_id])
+        self._compute_in_order(plan, steps)
+        for call, _ in plan.calls:
             if call.ending is None and call.remaining == 0:
                 call.ending = Outcome.FINISHED
         self._close(plan, ended_ns)
+
+    def _compute_in_order(self, plan: Plan, steps: int) -> None:
+        """Publish full blocks and take new ones in the order of single steps.
+
+        The order shows where two calls fill equal blocks, and in what is evicted.
+        """
+        blocks = self.books.blocks
+        size = blocks.block_tokens
+        ends = {call.call_id: call.computed + steps for call, _ in plan.calls}
+        full: dict[int, list[Call]] = {}
+        for call, _ in plan.calls:
+            for step in range(size - call.computed % size, steps, size):
+                full.setdefault(step, []).append(call)
+        for step in sorted(full):
+            for call in full[step]:
+                call.computed = ends[call.call_id] - steps + step
+                blocks.publish(call)
+            for call in full[step]:
+                blocks.grow(call.lease, call.computed + 1)
+        for call, _ in plan.calls:
+            call.computed = ends[call.call_id]
+
+    def check_invariants(self) -> None:
+        """Check all books between any two operations; see ``check_scheduler``."""
+        check_scheduler(self)
 
     # -- to be seen --------------------------------------------------------------
 
