@@ -15,12 +15,32 @@ class ConfigError(AutellixError):
     """A configuration file says something that cannot be.
 
     Attributes:
+        message: What is wrong, without the key.
         path: The key, dotted, with indices: ``engines[1].slots``.
     """
 
     def __init__(self, message: str, *, path: str = "") -> None:
+        self.message = message
         self.path = path
         super().__init__(f"{path}: {message}" if path else message)
+
+
+class MissingExtra(AutellixError):
+    """Something optional is not installed.
+
+    Attributes:
+        module: What could not be imported.
+        extra: Brings the module; of ``package``.
+        package: This one, or one that adds to it.
+    """
+
+    def __init__(
+        self, what: str, *, module: str, extra: str, package: str = "autellix"
+    ) -> None:
+        self.module = module
+        self.extra = extra
+        self.package = package
+        super().__init__(f"{what} needs {module!r}: pip install '{package}[{extra}]'")
 
 
 class ProgramClosed(AutellixError):
@@ -106,6 +126,27 @@ class UnknownModel(AutellixError):
 
 class PolicyNotPortable(AutellixError):
     """A policy cannot cross into an engine's process (rule Q6); says why."""
+
+
+class TraceError(AutellixError):
+    """A trace file cannot be read, or says something that cannot be.
+
+    Attributes:
+        file: Its path.
+        line: Counted from 1; None: the file as a whole.
+        field: As the format names it: ``calls[3].parents``; empty: the whole line.
+    """
+
+    def __init__(
+        self, message: str, *, file: str, line: int | None = None, field: str = ""
+    ) -> None:
+        self.file = file
+        self.line = line
+        self.field = field
+        where = f"{file}:{line}" if line else file
+        super().__init__(
+            f"{where}: {field}: {message}" if field else f"{where}: {message}"
+        )
 
 
 class InvariantError(AssertionError):

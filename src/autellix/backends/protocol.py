@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from autellix.core.records import CallReport, CallSpec
     from autellix.core.snapshot import EngineStatistics
 
+
+
+def _stop_strings(value: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise TypeError(f"stop must be several strings, not one: {value!r}")
+    return tuple(value)
+
+
 _probability = attrs.validators.and_(attrs.validators.gt(0.0), attrs.validators.le(1.0))
 
 
@@ -50,14 +58,14 @@ class Sampling:
         default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
     )
     seed: int | None = None
-    stop: Sequence[str] = attrs.field(default=(), converter=tuple)
+    stop: Sequence[str] = attrs.field(default=(), converter=_stop_strings)
     logprobs: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.ge(0))
     )
     ignore_end: bool = False
 
     @stop.validator
-    def _check_stop(self, _: object, value: tuple[str, ...]) -> None:
+    def _check_stop(self, _: object, value: tuple[object, ...]) -> None:
         for string in value:
             if not isinstance(string, str) or not string:
                 raise ValueError(f"stop strings must be non-empty: {value!r}")
@@ -77,7 +85,7 @@ class Chunk:
     """Tokens as they come.
 
     Attributes:
-        token_ids: One or more new tokens.
+        token_ids: New tokens; none in a last chunk that only brings text held back.
         text: Text that became certain; whole characters, never part of a stop string.
         logprobs: One entry a token, where asked for.
     """

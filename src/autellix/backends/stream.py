@@ -30,8 +30,9 @@ class FinishReason(StrEnum):
 class CallStream:
     """Chunks of one call, in order; leaving the block aborts what still runs.
 
-    Engine side: ``push`` any number of times, then ``finish`` or ``fail`` once. Consumer
-    side: ``async with`` it and iterate.
+    Engine side: ``push`` any number of times, then ``finish`` or ``fail`` once.
+    Consumer side: ``async with`` it and iterate. ``abort`` is for whoever ends the
+    consumer's program.
 
     Attributes:
         finish_reason: Set once the iteration has ended.
@@ -68,6 +69,13 @@ class CallStream:
         self._failure = error
         self._is_done = True
         self._wake()
+
+    def abort(self, error: BaseException) -> None:
+        """Abort the call from outside of its consumer, who gets ``error``."""
+        if not self._is_done:
+            self._is_done = True
+            self._abort()
+            self.fail(error)
 
     def _wake(self) -> None:
         if self._news is not None:
