@@ -1,0 +1,85 @@
+"""Runs the demo's workload under one policy after the other, on equal engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from autellix.cli.demo.agents import kind_of, run_agent
+from autellix.cli.recording import Recording
+from autellix.errors import AutellixError
+from autellix.runtime import AutellixRuntime
+
+if TYPE_CHECKING:
+    from autellix.backends.protocol import Engine
+    from autellix.cli.demo.workload import Task
+    from autellix.core.ranking import Policy
+    from autellix.runtime import CallResult, Statistics
+
+SLOTS: Final = 6
+TOKEN_BUDGET: Final = 256
+KV_TOKENS: Final = 6144
+HOST_TOKENS: Final = 32_768
+
+
+@attrs.define(eq=False, kw_only=True)
+class Trial:
+    """The workload under one policy, while it runs and afterwards.
+
+    Attributes:
+        policy: Its name, as shown.
+        programs: How many there are to run.
+        recording: What became of each program.
+        calls: What each program's calls used, by program; of those that ended well.
+        errors: What the others ended with.
+        statistics: What the runtime said at the end; None if it did not come to that.
+    """
+
+    policy: str
+    programs: int
+    recording: Recording = attrs.field(factory=Recording)
+    calls: dict[int, list[CallResult]] = attrs.field(factory=dict)
+    errors: list[AutellixError] = attrs.field(factory=list)
+    statistics: Statistics | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every program ended well."""
+        return self.statistics is not None and len(self.calls) == self.programs
+
+
+Watch = Callable[[Trial], AbstractAsyncContextManager[object]]
+"""Shows a trial while the block runs."""
+
+
+async def compare(
+    trials: Sequence[tuple[Trial, Policy]],
+    tasks: Sequence[Task],
+    make_engines: Callable[[], Sequence[Engine]],
+    watch: Watch,
+) -> None:
+    """Run all tasks under each policy in turn; the trials hold what came of it."""
+    for trial, policy in trials:
+        async with AutellixRuntime(engines=make_engines(), policy=policy) as runtime:
+            with runtime.listen(trial.recording):
+                async with watch(trial), anyio.create_task_group() as arrivals:
+                    began_s = anyio.current_time()
+                    for task in tasks:
+                        arrives_s = began_s + task.arrives_s
+                        arrivals.start_soon(_run_task, runtime, trial, task, arrives_s)
+            trial.statistics = runtime.statistics()
+
+
+async def _run_task(
+    runtime: AutellixRuntime, trial: Trial, task: Task, arrives_s: float
+) -> None:
+    await anyio.sleep_until(arrives_s)
+    async with runtime.program(kind_of(task)) as program:
+        try:
+            trial.calls[program.id] = await run_agent(program, task)
+        except AutellixError as error:
+            trial.errors.append(error)

@@ -1,0 +1,83 @@
+"""Rankings that follow what is seen (rules Q4, Q5).
+
+The runtime fits, because only it sees all engines; engines get finished rankings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from autellix.errors import EngineLost
+
+if TYPE_CHECKING:
+    from autellix.core.process_table import ProcessTable
+    from autellix.core.ranking import Policy, Ranking
+    from autellix.runtime.fleet import Fleet
+
+_logger = logging.getLogger(__name__)
+
+ENDS_BETWEEN: Final = 64
+"""Ended calls between two looks at what was seen."""
+ENDS_TO_JUDGE: Final = 512
+"""Ended calls under one ranking before its levels are judged."""
+CROWDED: Final = 0.95
+"""Share of calls in one level from which a policy orders nothing."""
+
+
+class Calibration:
+    """Fits the policy's ranking to what is seen and sends it to the engines.
+
+    Attributes:
+        version: Counts the rankings sent; 0 is each engine's own first one.
+    """
+
+    def __init__(self, policy: Policy, table: ProcessTable, fleet: Fleet) -> None:
+        self.version = 0
+        self._policy = policy
+        self._table = table
+        self._fleet = fleet
+        self._levels: Counter[int] = Counter()  # of calls ended under this ranking
+        self._ends = 0
+        self._has_warned = False
+        # One ranking for all engines: a call's age is counted over all of them.
+        steps = [handle.engine.costs.single_step_ns() for handle in fleet]
+        self.ranking: Ranking = policy.ranking(max(steps))
+
+    def ended(self, level: int) -> Ranking | None:
+        """Count a call that ended on ``level``; return the ranking if it is new."""
+        self._levels[level] += 1
+        self._ends += 1
+        if self._ends % ENDS_BETWEEN:
+            return None
+        self._warn_if_crowded()
+        ranking = self._policy.recalibrated(self.ranking, self._table.charge_sample())
+        if ranking is None:
+            return None
+        self.version += 1
+        self.ranking = ranking
+        self._levels.clear()
+        for handle in self._fleet:
+            if handle.is_up:
+                try:
+                    handle.engine.update_ranking(self.version, ranking)
+                except EngineLost:
+                    # It is about to say so itself, to whoever serves it.
+                    _logger.debug("engine %r is down: no ranking sent", handle.name)
+        return ranking
+
+    def _warn_if_crowded(self) -> None:
+        if self._has_warned or self.ranking.levels == 1:
+            return
+        total = self._levels.total()
+        if total < ENDS_TO_JUDGE:
+            return
+        level, calls = self._levels.most_common(1)[0]
+        if calls > CROWDED * total:
+            self._has_warned = True
+            _logger.warning(
+                "%.0f %% of %d calls ended on level %d of %d: %r orders next to "
+                "nothing here, it is first come, first served",
+                *(100 * calls / total, total, level, self.ranking.levels, self._policy),
+            )

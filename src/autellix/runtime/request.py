@@ -1,0 +1,159 @@
+"""What agent code asks for, checked before anything is done about it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypedDict, Unpack, cast
+
+import attrs
+
+from autellix.backends.protocol import Sampling
+from autellix.runtime.result import CallResult
+
+Message: TypeAlias = Mapping[str, str]
+Prompt: TypeAlias = str | Sequence[int] | Sequence[Message]
+CheckedPrompt: TypeAlias = str | tuple[int, ...] | tuple[Message, ...]
+
+DEFAULT_MAX_TOKENS: Final = 256
+
+_SAMPLING: Final = frozenset(field.name for field in attrs.fields(Sampling))
+
+
+class CallOptions(TypedDict, total=False):
+    """How a call is to be made; all can be left out.
+
+    Attributes:
+        max_tokens: Most tokens to produce; 256.
+        temperature: 0, the default, is greedy.
+        top_p: Smallest set of tokens with at least this probability; 1, which is all.
+        top_k: Only the k likeliest tokens; None, which is all.
+        seed: Of the call's own random stream; None draws one.
+        stop: Strings that end the call; the text ends before the first of them.
+        logprobs: How many alternatives to report a token, 0 for the chosen one alone;
+            None reports nothing.
+        ignore_end: Go on past the end-of-text token; False.
+        model: Which model, where engines run several.
+        after: The results this call follows from, so that a policy by critical path
+            need not guess; empty for a call that follows from none (rule A6).
+    """
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int | None
+    seed: int | None
+    stop: str | Sequence[str]
+    logprobs: int | None
+    ignore_end: bool
+    model: str | None
+    after: Sequence[CallResult] | None
+
+
+def _paths_ns(after: Sequence[CallResult] | None) -> tuple[int, ...] | None:
+    if after is None:
+        return None
+    for result in after:
+        if not isinstance(result, CallResult):
+            raise TypeError(f"after takes results of calls: got {result!r}")
+    return tuple(result.path_ns for result in after)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One call as it was asked for.
+
+    Attributes:
+        prompt: Text, token ids, or chat messages.
+        max_tokens: Most tokens to produce.
+        sampling: How tokens are chosen.
+        model: What the caller named, if anything.
+        after_ns: Paths of the calls it follows, None where the caller did not say.
+        is_streamed: Whether tokens are looked at as they come.
+    """
+
+    prompt: CheckedPrompt
+    max_tokens: int = attrs.field(
+        default=DEFAULT_MAX_TOKENS,
+        validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)],
+    )
+    sampling: Sampling
+    model: str | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.instance_of(str)),
+    )
+    after_ns: tuple[int, ...] | None = attrs.field(
+        default=None, alias="after", converter=_paths_ns
+    )
+    is_streamed: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        prompt: CheckedPrompt,
+        *,
+        is_streamed: bool,
+        **options: Unpack[CallOptions],
+    ) -> Request:
+        """Check a call; ``TypeError`` and ``ValueError`` say what is wrong with it."""
+        given: dict[str, Any] = {**options}
+        stop = given.get("stop", ())
+        sampling = {name: given.pop(name) for name in _SAMPLING & given.keys()}
+        if isinstance(stop, str):
+            sampling["stop"] = (stop,)
+        return cls(
+            prompt=prompt,
+            sampling=Sampling(**sampling),
+            is_streamed=is_streamed,
+            **given,
+        )
+
+
+def checked_text_or_ids(prompt: str | Sequence[int]) -> str | tuple[int, ...]:
+    """Return a prompt that is text or token ids.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: It is empty, or an id is negative.
+    """
+    if not _is_sequence(prompt):
+        raise TypeError(f"a prompt is text or token ids: got {prompt!r}")
+    if not prompt:
+        raise ValueError(f"a prompt must not be empty: got {prompt!r}")
+    if isinstance(prompt, str):
+        return prompt
+    ids = tuple(map(operator.index, prompt))
+    if min(ids) < 0:
+        raise ValueError(f"token ids must not be negative: got {min(ids)}")
+    return ids
+
+
+def checked_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages of a chat.
+
+    Raises:
+        TypeError: They are something else, or one has no role or content.
+        ValueError: There are none.
+    """
+    if not _is_sequence(messages) or isinstance(messages, str):
+        raise TypeError(f"messages is a sequence of mappings: got {messages!r}")
+    if not messages:
+        raise ValueError(f"a chat needs at least one message: got {messages!r}")
+    for message in messages:
+        if not isinstance(message, Mapping):
+            raise TypeError(f"a message has a role and a content: got {message!r}")
+        for key in ("role", "content"):
+            if not isinstance(message.get(key), str):
+                raise TypeError(f"a message needs a text as {key!r}: got {message!r}")
+    return tuple(messages)
+
+
+def checked_prompt(prompt: Prompt) -> CheckedPrompt:
+    """Return a prompt of any kind."""
+    if prompt and not isinstance(prompt, str) and isinstance(prompt[0], Mapping):
+        return checked_messages(cast("Sequence[Message]", prompt))
+    return checked_text_or_ids(cast("str | Sequence[int]", prompt))
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, bytes)

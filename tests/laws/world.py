@@ -1,0 +1,403 @@
+"""One engine's core with all that surrounds it, checked after everything it is told.
+
+Step scheduler, KV blocks and process table are the real ones; the memory and the ledger
+stand for the model and the clock. Whoever drives it brings the events and durations.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+import attrs
+import pytest
+
+from autellix.core.call import Call, CallState
+from autellix.core.cost_model import CostModel
+from autellix.core.facts import (
+    Demoted,
+    Ended,
+    Fact,
+    Preempted,
+    Promoted,
+    Raised,
+    Reserved,
+    Resumed,
+    Scheduled,
+)
+from autellix.core.kv_blocks import KVBlocks
+from autellix.core.plan import Plan, Sampled
+from autellix.core.prefix_tree import Node
+from autellix.core.process_table import ProcessTable
+from autellix.core.ranking import Placement, Policy, Ranking
+from autellix.core.records import Outcome, PreemptionKind
+from autellix.core.starvation import is_starving
+from autellix.core.step_scheduler import StepLimits, StepScheduler
+from tests.laws.ledger import Ledger
+from tests.laws.memory import Memory
+from tests.laws.round_laws import PlanLaws
+
+PREEMPTED = {
+    PreemptionKind.PAUSE: "pause",
+    PreemptionKind.SWAP: "swap-out",
+    PreemptionKind.DROP: "drop",
+}
+RESUMED = {
+    PreemptionKind.PAUSE: "resume",
+    PreemptionKind.SWAP: "swap-in",
+    PreemptionKind.DROP: "recompute",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Setup:
+    """An engine and the policy on it."""
+
+    policy: Policy
+    ranking: Ranking
+    limits: StepLimits
+    costs: CostModel
+    device_blocks: int
+    host_blocks: int
+    block_tokens: int
+    shares_blocks: bool
+    caches_prefixes: bool
+
+    def blocks(self) -> KVBlocks:
+        return KVBlocks(
+            device_blocks=self.device_blocks,
+            host_blocks=self.host_blocks,
+            block_tokens=self.block_tokens,
+            shares_blocks=self.shares_blocks,
+            caches_prefixes=self.caches_prefixes,
+        )
+
+    def scheduler(self) -> StepScheduler:
+        return StepScheduler(
+            limits=self.limits,
+            blocks=self.blocks(),
+            policy=self.policy,
+            ranking=self.ranking,
+            costs=self.costs,
+        )
+
+
+class World:
+    """A run of one engine.
+
+    Attributes:
+        now_ns: Never goes back.
+        seen: How often each kind of thing happened.
+        transcripts: Tokens of every call that ended.
+        paths_ns: Of every call that ended, for the ``after`` of those that follow it.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.scheduler = setup.scheduler()
+        self.books = self.scheduler.books
+        self.blocks = self.books.blocks
+        self.memory = Memory(self.blocks)
+        self.table = ProcessTable(setup.policy)
+        self.ledger = Ledger(setup.costs)
+        self.now_ns = 0
+        self.seen: Counter[str] = Counter()
+        self.transcripts: list[Sequence[int]] = []
+        self.paths_ns: dict[int, int] = {}
+        self.plan_in_flight: Plan | None = None
+        self._is_executed = False
+        self._calls: dict[int, Call] = {}
+        self._steps_left = 0
+
+    @property
+    def can_plan(self) -> bool:
+        return self.plan_in_flight is None and self.scheduler.has_work
+
+    # -- what comes in -----------------------------------------------------------
+
+    def open(self, program_class: str, *, size_ns: int | None = None) -> int:
+        return self.table.open(program_class, now_ns=self.now_ns, size_ns=size_ns)
+
+    def close(self, program_id: int) -> None:
+        """Leave a program: what it still has there is cancelled (A8)."""
+        for call_id in self.live_calls(program_id):
+            self.cancel(call_id)
+        is_gone = self.table.close(program_id)
+        assert is_gone == (not self.live_calls(program_id))
+
+    def submit(
+        self,
+        program_id: int,
+        *,
+        prompt: Sequence[int],
+        max_tokens: int,
+        after: Sequence[int] | None = None,
+    ) -> int:
+        spec = self.table.submit(
+            program_id,
+            prompt=prompt,
+            max_tokens=max_tokens,
+            now_ns=self.now_ns,
+            after=after,
+        )
+        call = self.scheduler.submit(spec, self.now_ns)
+        self._calls[call.call_id] = call
+        self.ledger.submitted(spec, self.now_ns)
+        placement = self.books.ranking.enter(spec.job, spec.inherited_ns)
+        assert call.level == placement.level
+        assert call.expires_at_ns == placement.expires_at_ns
+        self._take_facts()
+        return spec.call_id
+
+    def submit_too_large(self, program_id: int, excess: int) -> None:
+        """Submit what can never fit: it is refused and leaves no trace (A4, S9)."""
+        room = self.setup.device_blocks * self.setup.block_tokens
+        spec = self.table.submit(
+            program_id, prompt=[0] * room, max_tokens=excess, now_ns=self.now_ns
+        )
+        with pytest.raises(ValueError, match=f"needs {room + excess} tokens"):
+            self.scheduler.submit(spec, self.now_ns)
+        self.table.refuse(spec.call_id)
+        assert not self._take_facts()
+        self.seen["refusal"] += 1
+
+    def cancel(self, call_id: int) -> None:
+        """End a call from outside; twice is no error."""
+        call = self._calls[call_id]
+        is_live = call.state is not CallState.ENDED
+        if is_live:
+            where = "in step" if call.is_in_step else call.state.value
+            self.seen[f"cancel {where}"] += 1
+        assert self.scheduler.cancel(call_id, self.now_ns) == is_live
+        ended_now = self._take_facts()
+        wanted = [call_id] if is_live and not call.is_in_step else []
+        assert [fact.call_id for fact in ended_now if isinstance(fact, Ended)] == wanted
+
+    def update_ranking(self, ranking: Ranking) -> None:
+        """Bring a new version; nothing is placed anew before its time (Q4)."""
+        before = {i: call.order for i, call in self.books.calls.items()}
+        self.scheduler.update_ranking(self.scheduler.ranking_version + 1, ranking)
+        assert before == {i: call.order for i, call in self.books.calls.items()}
+        self.seen["new version"] += 1
+
+    def live_calls(self, program_id: int) -> list[int]:
+        calls = self.books.calls.values()
+        return [c.call_id for c in calls if c.spec.program_id == program_id]
+
+    # -- steps -------------------------------------------------------------------
+
+    def plan(self, *, executes: bool = True) -> Plan:
+        """Plan a step, checked by the laws of a plan."""
+        is_round = self._steps_left <= 0 or not self.books.running
+        self._steps_left = (
+            self.setup.limits.round_steps if is_round else self._steps_left
+        )
+        laws = PlanLaws(self.scheduler, is_round=is_round)
+        starving = self._starving() if is_round else set()
+        cached = self._cached()
+        plan = self.scheduler.plan(self.now_ns)
+        facts = self._take_facts()
+        laws.check(plan, facts)
+        self.seen += laws.seen_kinds
+        self._check_evictions(cached)
+        promoted = {fact.call_id for fact in facts if isinstance(fact, Promoted)}
+        assert promoted == starving, f"promoted {promoted}, starving {starving}"
+        self.plan_in_flight, self._is_executed = plan, False
+        self.memory.receive(plan)
+        if executes:
+            self._execute(plan)
+        return plan
+
+    def commit(
+        self, *, forward_ns: int, copy_ns: int = 0, stops: Collection[int] = ()
+    ) -> None:
+        """Let the step in flight end; calls in ``stops`` end with their next token.
+
+        Its time counts from the plan; if more has passed since, that is its time.
+        """
+        plan = self.plan_in_flight
+        assert plan is not None
+        if not self._is_executed:
+            self._execute(plan)
+        forward_at_ns = plan.at_ns + (copy_ns if plan.has_copies else 0)
+        ended_ns = max(self.now_ns, forward_at_ns + forward_ns)
+        samples = {
+            call.call_id: Sampled(next_token(call.tokens), call.call_id in stops)
+            for call, tokens in plan.calls
+            if call.computed + tokens == len(call.tokens)
+        }
+        self.ledger.ran(plan, forward_at_ns, ended_ns)
+        before = [(call, call.level, call.expires_at_ns) for call, _ in plan.calls]
+        cached = self._cached()
+        self.scheduler.commit(
+            plan, samples, forward_at_ns=forward_at_ns, ended_ns=ended_ns
+        )
+        self._check_evictions(cached)
+        self._close_step(ended_ns, before)
+        self.seen["write-back"] += len(self.blocks.host.writes)
+
+    def commit_window(self, durations_ns: Sequence[int]) -> None:
+        """Let so many equal steps end at once; a window must have been offered."""
+        plan = self.plan_in_flight
+        assert plan is not None
+        if not self._is_executed:
+            self._execute(plan)
+        steps, ended_ns = len(durations_ns), plan.at_ns
+        for repeats, duration_ns in enumerate(durations_ns):
+            end_ns = ended_ns + duration_ns
+            self.ledger.ran(plan, ended_ns, end_ns, repeats=repeats)
+            ended_ns = end_ns
+        before = [(call, call.level, call.expires_at_ns) for call, _ in plan.calls]
+        produced = {}
+        for call, _ in plan.calls:
+            tokens, start = list(call.tokens), call.computed
+            for _ in range(steps):
+                tokens.append(next_token(tokens))
+            produced[call.call_id] = tokens[len(call.tokens) :]
+            assert self.blocks.grow(call.lease, start + steps)
+            self.memory.compute(call, tokens, start + 1, start + steps)
+        self.scheduler.commit_window(plan, produced, ended_ns=ended_ns)
+        self._close_step(ended_ns, before)
+        self.seen["window"] += 1
+
+    def check(self) -> None:
+        """Check all that must hold at any time."""
+        self.scheduler.check_invariants()
+        self.table.check_invariants()
+        if self.plan_in_flight is None or self._is_executed:
+            self.memory.check(self.books.calls.values())
+        fairness = self.books.fairness
+        for program_id in {c.spec.program_id for c in self.books.calls.values()}:
+            clock = fairness.clock(program_id)
+            assert clock.window == self.ledger.window(program_id, clock.settled_ns)
+        for view in self.table.views():
+            if not view.live_calls:
+                brute = self.ledger.lifetime(view.program_id, self.now_ns)
+                assert (view.ran_ns, view.waited_ns) == (brute.ran_ns, brute.waited_ns)
+
+    def finish(self) -> None:
+        """Let all calls end by themselves, and all blocks come to rest (K4)."""
+        if self.plan_in_flight is not None:
+            self.commit(forward_ns=1_000)
+        work = sum(len(c.tokens) + c.remaining for c in self.books.calls.values())
+        most = 20 + 4 * work * max(1, len(self.books.calls))
+        while self.scheduler.has_work:
+            self.plan()
+            self.commit(forward_ns=1_000)
+            self.check()
+            most -= 1
+            assert most, f"calls {list(self.books.calls)} do not come to an end"
+        self.check_rest()
+
+    def fail(self) -> None:
+        """Let the engine fail: every call ends now."""
+        live = len(self.books.calls)
+        self.scheduler.end_all(Outcome.FAILED, self.now_ns)
+        self.plan_in_flight = None
+        assert sum(isinstance(f, Ended) for f in self._take_facts()) == live
+        self.scheduler.check_invariants()
+        self.check_rest()
+
+    def check_rest(self) -> None:
+        """With no calls nothing is referenced or moving, and every call has ended."""
+        use = self.scheduler.statistics()
+        for tier in (use.device, use.host):
+            assert (tier.referenced, tier.moving) == (0, 0)
+            assert tier.free + tier.cached == tier.total
+        assert all(life.ended_ns is not None for life in self.ledger.lives.values())
+        assert not self.books.line.all
+        assert not len(self.books.fairness)
+
+    # -- within ------------------------------------------------------------------
+
+    def _execute(self, plan: Plan) -> None:
+        self.memory.execute(plan)
+        self._is_executed = True
+
+    def _close_step(
+        self, ended_ns: int, before: Sequence[tuple[Call, int, int | None]]
+    ) -> None:
+        self.now_ns, self.plan_in_flight = ended_ns, None
+        self._steps_left -= 1
+        self._check_placed(before)
+        self._take_facts()
+
+    def _check_placed(self, before: Sequence[tuple[Call, int, int | None]]) -> None:
+        """Calls that ran and did not end were placed anew when they expired (Q1)."""
+        for call, level, expires_at_ns in before:
+            if call.state is CallState.ENDED:
+                continue
+            wanted = Placement(level, expires_at_ns)
+            age_ns = self.ledger.lives[call.call_id].age_ns(self.setup.policy.charge)
+            if expires_at_ns is not None and age_ns >= expires_at_ns:
+                wanted = self.books.ranking.expire(call.spec.job, age_ns, level)
+                if self.scheduler.ranking_version:
+                    self.seen["placed by a new version"] += 1
+            assert Placement(call.level, call.expires_at_ns) == wanted
+
+    def _starving(self) -> set[int]:
+        """Return the calls that rule Q3 promotes now, worked out from the ledger."""
+        beta, found = self.setup.policy.beta, set[int]()
+        if beta is None:
+            return found
+        for call in self.books.calls.values():
+            if call.state is CallState.RUNNING or not call.level:
+                continue
+            window = self.ledger.window(call.spec.program_id, self.now_ns)
+            if is_starving(window, beta, self.books.ranking.first_quantum_ns):
+                found.add(call.call_id)
+        return found
+
+    def _take_facts(self) -> list[Fact]:
+        facts = self.scheduler.take_facts()
+        self.ledger.take(facts)
+        for fact in facts:
+            self._count(fact)
+            if isinstance(fact, Ended):
+                self.paths_ns[fact.call_id] = self.table.end(fact.report)
+                self.transcripts.append(list(self._calls[fact.call_id].tokens))
+                entered = self.memory.entered[fact.call_id]
+                assert fact.report.computed_tokens == entered
+        return facts
+
+    def _count(self, fact: Fact) -> None:
+        match fact:
+            case Preempted():
+                self.seen[PREEMPTED[fact.kind]] += 1
+            case Resumed():
+                self.seen[RESUMED[fact.kind]] += 1
+            case Promoted():
+                self.seen["promotion"] += 1
+            case Demoted():
+                self.seen["demotion"] += 1
+                assert fact.level > fact.was
+            case Raised():
+                self.seen["raise"] += 1
+                assert fact.level < fact.was
+            case Reserved():
+                self.seen["reservation"] += 1
+            case Scheduled():
+                call = self._calls[fact.call_id]
+                self.seen["device hit"] += call.cached_device_tokens > 0
+                self.seen["host hit"] += call.cached_host_tokens > 0
+            case _:
+                pass
+
+    def _cached(self) -> list[dict[Node, list[Node]]]:
+        """Return what could be evicted from each tier, with what is below it."""
+        tiers = (self.blocks.device, self.blocks.host)
+        return [{n: list(n.children.values()) for n in t.cached} for t in tiers]
+
+    def _check_evictions(self, before: Sequence[Mapping[Node, Sequence[Node]]]) -> None:
+        """Nothing was evicted before what lies below it and could be evicted (K3)."""
+        for node, below in before[0].items():
+            if node.device is None:
+                self.seen["device eviction"] += 1
+                assert all(child.device is None for child in below)
+        for node, below in before[1].items():
+            if node.host is None:
+                self.seen["host eviction"] += 1
+                assert all(child.host is None for child in below if child in before[1])
+
+
+def next_token(tokens: Sequence[int]) -> int:
+    """Return what the model says after ``tokens``: of two tokens one."""
+    return (sum(tokens) + len(tokens) // 3) % 2
