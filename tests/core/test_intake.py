@@ -215,6 +215,15 @@ def test_a_promotion_the_table_does_not_know_of_yet_is_not_undone() -> None:
     assert queue.next_change_ns() == 20 + 10 - 2
 
 
+def test_a_window_counts_only_if_no_sibling_waits() -> None:
+    """Else the queue knows better than the table did at submission."""
+    queue = intake(PLAS(ladder=LADDER, beta=2.0))
+    add(queue, spec(0, inherited_ns=10))
+    stale = FairnessWindow(ran_ns=1000)
+    add(queue, spec(1, inherited_ns=10, window=stale), now_ns=4)
+    assert queue.next_change_ns() == 10
+
+
 def test_a_new_ranking_counts_for_those_who_come() -> None:
     """Q4: nothing is sorted anew."""
     queue = intake()
@@ -222,6 +231,30 @@ def test_a_new_ranking_counts_for_those_who_come() -> None:
     queue.update_ranking(Ladder.geometric(1.0, 2.0, 2))
     add(queue, spec(1, inherited_ns=10))
     assert take_all(queue, "a") == [1, 0]
+
+
+def test_a_larger_first_quantum_puts_starvation_off() -> None:
+    """Q3: the floor of T is that of the ranking in use."""
+    queue = intake(PLAS(ladder=LADDER, beta=2.0))
+    add(queue, spec(0, inherited_ns=10))
+    queue.update_ranking(Ladder(bounds_s=(NS,), quanta_s=(20 * NS, NS)))
+    queue.advance(10)
+    assert queue.next_change_ns() == 40
+    queue.advance(40)
+    assert queue.next_change_ns() is None
+
+
+def test_a_program_with_no_call_here_or_on_an_engine_is_forgotten() -> None:
+    """However its calls went."""
+    queue = intake(PLAS(ladder=LADDER, beta=2.0))
+    add(queue, spec(0, inherited_ns=10))
+    add(queue, spec(1, inherited_ns=10))
+    queue.withdraw(0, 1)
+    assert take_all(queue, "a", 2) == [1]
+    assert len(queue._fairness) == 1
+    queue.ended(0, FairnessWindow(), 3)
+    assert len(queue._fairness) == 0
+    assert queue.next_change_ns() is None
 
 
 def test_check_invariants_sees_what_is_broken() -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import attrs
 
 from autellix.core.call import Call, CallState
-from autellix.core.facts import Fact, Preempted, Promoted, Reserved
+from autellix.core.facts import Fact, Preempted, Promoted, Reserved, Resumed, Scheduled
 from autellix.core.kv_blocks import KVBlocks
 from autellix.core.plan import Plan
 from autellix.core.prefix_tree import Node
@@ -72,7 +72,7 @@ class PlanLaws:
 
     def check(self, plan: Plan, facts: Sequence[Fact]) -> None:
         """Check the plan that was made."""
-        self.plan = plan
+        self.facts = facts
         self.step = {call.call_id: tokens for call, tokens in plan.calls}
         self.preempted = [fact for fact in facts if isinstance(fact, Preempted)]
         self.promoted = {f.call_id for f in facts if isinstance(f, Promoted)}
@@ -200,7 +200,19 @@ class PlanLaws:
             assert self.order[fact.call_id] > self.order[fact.by]
             if fact.kind is PreemptionKind.PAUSE:
                 assert victim.state is CallState.RUNNING
-                assert len(self.running) == self.limits.slots or self.growing
+                assert self._slots_taken_at(fact.by) == self.limits.slots
+
+    def _slots_taken_at(self, call_id: int) -> int:
+        """Return how many calls held slots when a call was tried."""
+        running = {i for i, c in self.seen.items() if c.state is CallState.RUNNING}
+        for fact in self.facts:
+            if isinstance(fact, Preempted):
+                if fact.by == call_id:
+                    break
+                running.discard(fact.call_id)
+            elif isinstance(fact, Scheduled | Resumed):
+                running.add(fact.call_id)
+        return len(running)
 
     def _check_between_rounds(self) -> None:
         """Nobody is preempted for a candidate; only paused calls go on (S6)."""

@@ -16,10 +16,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
     initialize,
     invariant,
+    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -103,7 +105,7 @@ KINDS = {
 @st.composite
 def setups(draw: st.DrawFn, policy: Policy, ranking: Ranking) -> Setup:
     """Draw an engine: a few slots, few blocks, in either layout."""
-    slots = draw(st.integers(1, 4))
+    slots = draw(st.sampled_from([1, 2, 2, 3, 4]))
     return Setup(
         policy=policy,
         ranking=ranking,
@@ -118,7 +120,7 @@ def setups(draw: st.DrawFn, policy: Policy, ranking: Ranking) -> Setup:
         costs=attrs.evolve(
             COSTS, block_transfer_ns=draw(st.sampled_from([60, 60, 6_000]))
         ),
-        device_blocks=draw(st.integers(4, 9)),
+        device_blocks=draw(st.integers(4, 16)),
         host_blocks=draw(st.sampled_from([0, 2, 5, 12])),
         block_tokens=draw(st.integers(1, 3)),
         shares_blocks=draw(st.booleans()),
@@ -155,10 +157,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(
         target=calls,
         program=programs,
-        base=st.integers(0, 40),
+        base=st.integers(0, 15),
         kept=st.integers(0, 30),
-        fresh=st.lists(st.integers(0, 1), min_size=1, max_size=9),
-        max_tokens=st.integers(1, 8),
+        branches=st.lists(
+            st.lists(st.integers(0, 1), min_size=1, max_size=7), min_size=1, max_size=3
+        ),
+        max_tokens=st.integers(1, 12),
         follows=st.sampled_from([None, None, 0, 1, 2]),
     )
     def submit(
@@ -166,21 +170,25 @@ class SchedulerMachine(RuleBasedStateMachine):
         program: int,
         base: int,
         kept: int,
-        fresh: list[int],
+        branches: list[list[int]],
         max_tokens: int,
         follows: int | None,
-    ) -> int:
-        """Submit a prompt that may go on from an earlier call's tokens."""
+    ) -> MultipleResults[int]:
+        """Submit branches that may go on from an earlier call's tokens."""
         world = self.world
-        start = world.transcripts[-1 - base :][:1] if base < 30 else []
-        prompt = [token for tokens in start for token in tokens[:kept]] + fresh
+        room = world.setup.device_blocks * world.setup.block_tokens
+        start = world.transcripts[-1 - base :][:1] if base < 10 else []
+        shared = [token for tokens in start for token in tokens[:kept]]
         paths = list(world.paths_ns.values())
         after = None if follows is None else paths[len(paths) - follows :]
-        room = world.setup.device_blocks * world.setup.block_tokens
-        if len(prompt) + max_tokens > room:
-            prompt, max_tokens = prompt[: room - 1], min(max_tokens, room)
-            max_tokens = min(max_tokens, room - len(prompt))
-        return world.submit(program, prompt=prompt, max_tokens=max_tokens, after=after)
+        submitted = []
+        for fresh in branches:
+            prompt = (shared + fresh)[: room - 1]
+            most = min(max_tokens, room - len(prompt))
+            submitted.append(
+                world.submit(program, prompt=prompt, max_tokens=most, after=after)
+            )
+        return multiple(*submitted)
 
     @precondition(lambda self: not self.world.seen["refusal"])
     @rule(program=programs, excess=st.integers(1, 3))

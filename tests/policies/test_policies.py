@@ -145,6 +145,7 @@ def test_srpt_ranks_by_work_left_in_levels_spaced_by_a_ratio() -> None:
     assert isinstance(ranking, RemainingTable)
     assert ranking.bounds_ns == (1_000_000, 2_000_000, 4_000_000)
     assert SRPT().charge is Charge.WORK
+    assert SRPT().recalibrated(ranking, MANY) is None
 
 
 def test_srpt_refuses_a_program_without_size_at_submission() -> None:

@@ -1,5 +1,6 @@
 """What agent code holds: calls, their results, and the end of a program."""
 
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -21,10 +22,12 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 async def test_generate_takes_text_or_token_ids() -> None:
     """Text goes through the tokenizer, ids go as they are."""
     engine = FakeEngine()
-    async with AutellixRuntime(engines=[engine]) as runtime:
-        async with runtime.program("test") as program:
-            by_text = await program.generate("hi", max_tokens=3)
-            await program.generate([7, 8, 9], max_tokens=3)
+    async with (
+        AutellixRuntime(engines=[engine]) as runtime,
+        runtime.program("test") as program,
+    ):
+        by_text = await program.generate("hi", max_tokens=3)
+        await program.generate([7, 8, 9], max_tokens=3)
     assert by_text.text == "abc"
     assert by_text.token_ids == (97, 98, 99)
     assert by_text.finish_reason == "length"
@@ -37,9 +40,11 @@ async def test_generate_takes_text_or_token_ids() -> None:
 async def test_chat_renders_messages_by_the_models_template() -> None:
     """The prompt is what the engine's own tokenizer makes of the messages."""
     engine = FakeEngine()
-    async with AutellixRuntime(engines=[engine]) as runtime:
-        async with runtime.program("test") as program:
-            await program.chat(MESSAGES, max_tokens=1)
+    async with (
+        AutellixRuntime(engines=[engine]) as runtime,
+        runtime.program("test") as program,
+    ):
+        await program.chat(MESSAGES, max_tokens=1)
     rendered = engine.tokenizer.render(MESSAGES)
     assert list(engine.calls[0].spec.prompt) == engine.tokenizer.encode(rendered)
 
@@ -47,17 +52,19 @@ async def test_chat_renders_messages_by_the_models_template() -> None:
 async def test_a_stream_gives_chunks_as_they_come_and_then_the_result() -> None:
     """Chunks arrive step by step; the result is theirs, put together."""
     arrived_s: list[float] = []
-    async with AutellixRuntime(engines=[FakeEngine(step_s=1.0)]) as runtime:
-        async with runtime.program("test") as program:
-            async with program.stream(MESSAGES, max_tokens=3) as chunks:
-                with pytest.raises(RuntimeError, match="has not ended"):
-                    _ = chunks.result
-                texts = []
-                async for chunk in chunks:
-                    texts.append(chunk.text)
-                    arrived_s.append(anyio.current_time())
-                assert await anext(chunks, None) is None
-            result = chunks.result
+    async with (
+        AutellixRuntime(engines=[FakeEngine(step_s=1.0)]) as runtime,
+        runtime.program("test") as program,
+    ):
+        async with program.stream(MESSAGES, max_tokens=3) as chunks:
+            with pytest.raises(RuntimeError, match="has not ended"):
+                _ = chunks.result
+            texts = []
+            async for chunk in chunks:
+                texts.append(chunk.text)
+                arrived_s.append(anyio.current_time())
+            assert await anext(chunks, None) is None
+        result = chunks.result
     assert "".join(texts) == result.text == "abc"
     assert arrived_s[2] - arrived_s[0] == pytest.approx(2.0)
 
@@ -65,22 +72,24 @@ async def test_a_stream_gives_chunks_as_they_come_and_then_the_result() -> None:
 async def test_options_reach_the_engine() -> None:
     """Every option of a call is what the engine gets; left out, the stated default."""
     engine = FakeEngine()
-    async with AutellixRuntime(engines=[engine]) as runtime:
-        async with runtime.program("test") as program:
-            await program.generate("hi")
-            await program.generate(
-                "hi",
-                max_tokens=2,
-                temperature=0.5,
-                top_p=0.9,
-                top_k=4,
-                seed=1,
-                stop="END",
-                logprobs=2,
-                ignore_end=True,
-            )
-            async with program.stream("hi", max_tokens=1, stop=["a", "b"]):
-                pass
+    async with (
+        AutellixRuntime(engines=[engine]) as runtime,
+        runtime.program("test") as program,
+    ):
+        await program.generate("hi")
+        await program.generate(
+            "hi",
+            max_tokens=2,
+            temperature=0.5,
+            top_p=0.9,
+            top_k=4,
+            seed=1,
+            stop="END",
+            logprobs=2,
+            ignore_end=True,
+        )
+        async with program.stream("hi", max_tokens=1, stop=["a", "b"]):
+            pass
     default, full, streamed = engine.calls
     assert default.spec.max_tokens == 256
     assert default.sampling == Sampling()
@@ -125,13 +134,15 @@ async def test_wrong_arguments_of_a_call_are_refused_with_their_value(
 ) -> None:
     """They never reach an engine, and the program goes on."""
     engine = FakeEngine()
-    async with AutellixRuntime(engines=[engine]) as runtime:
-        async with runtime.program("test") as program:
-            with pytest.raises(error) as raised:
-                await program.generate(prompt, **options)
-            with pytest.raises(error):
-                program.stream(prompt, **options)
-            await program.generate("still here", max_tokens=1)
+    async with (
+        AutellixRuntime(engines=[engine]) as runtime,
+        runtime.program("test") as program,
+    ):
+        with pytest.raises(error) as raised:
+            await program.generate(prompt, **options)
+        with pytest.raises(error):
+            program.stream(prompt, **options)
+        await program.generate("still here", max_tokens=1)
     assert says in str(raised.value)
     assert len(engine.calls) == 1
 
@@ -151,22 +162,26 @@ async def test_wrong_messages_are_refused(
     messages: Any, error: type[Exception]
 ) -> None:
     """A chat is a sequence of messages, each with a role and a content."""
-    async with AutellixRuntime(engines=[FakeEngine()]) as runtime:
-        async with runtime.program("test") as program:
-            with pytest.raises(error):
-                await program.chat(messages)
+    async with (
+        AutellixRuntime(engines=[FakeEngine()]) as runtime,
+        runtime.program("test") as program,
+    ):
+        with pytest.raises(error):
+            await program.chat(messages)
 
 
 async def test_where_there_are_several_models_a_call_names_one() -> None:
     """Named, it goes to an engine of it; unnamed or unknown, the error lists them."""
     small, large = FakeEngine(name="a", model="small"), FakeEngine(model="large")
-    async with AutellixRuntime(engines=[small, large]) as runtime:
-        async with runtime.program("test") as program:
-            await program.generate("hi", max_tokens=1, model="large")
-            with pytest.raises(UnknownModel) as unnamed:
-                await program.generate("hi")
-            with pytest.raises(UnknownModel) as unknown:
-                await program.generate("hi", model="huge")
+    async with (
+        AutellixRuntime(engines=[small, large]) as runtime,
+        runtime.program("test") as program,
+    ):
+        await program.generate("hi", max_tokens=1, model="large")
+        with pytest.raises(UnknownModel) as unnamed:
+            await program.generate("hi")
+        with pytest.raises(UnknownModel) as unknown:
+            await program.generate("hi", model="huge")
     assert (len(small.calls), len(large.calls)) == (0, 1)
     assert unnamed.value.known == unknown.value.known == ("small", "large")
     assert unknown.value.model == "huge"
@@ -223,15 +238,17 @@ async def test_a_report_adds_up() -> None:
 async def test_a_call_inherits_from_the_calls_it_is_said_to_follow() -> None:
     """A6: with ``after`` a call inherits their longest path, without it the scalar."""
     engine = FakeEngine(step_s=1.0)
-    async with AutellixRuntime(engines=[engine], policy=ATLAS()) as runtime:
-        async with runtime.program("tree") as program:
-            root = await program.generate("root", max_tokens=1)
-            long = await program.generate("long", max_tokens=5, after=[root])
-            short = await program.generate("short", max_tokens=2, after=[root])
-            await program.generate("leaf", max_tokens=1, after=[short])
-            await program.generate("join", max_tokens=1, after=[short, long])
-            await program.generate("scalar", max_tokens=1)
-            await program.generate("another root", max_tokens=1, after=[])
+    async with (
+        AutellixRuntime(engines=[engine], policy=ATLAS()) as runtime,
+        runtime.program("tree") as program,
+    ):
+        root = await program.generate("root", max_tokens=1)
+        long = await program.generate("long", max_tokens=5, after=[root])
+        short = await program.generate("short", max_tokens=2, after=[root])
+        await program.generate("leaf", max_tokens=1, after=[short])
+        await program.generate("join", max_tokens=1, after=[short, long])
+        await program.generate("scalar", max_tokens=1)
+        await program.generate("another root", max_tokens=1, after=[])
     inherited_s = [call.spec.inherited_ns / 1e9 for call in engine.calls]
     assert inherited_s == [0, 1, 1, 3, 6, 7, 0]
 
@@ -239,9 +256,11 @@ async def test_a_call_inherits_from_the_calls_it_is_said_to_follow() -> None:
 async def test_the_name_and_the_size_of_a_program_reach_the_policy() -> None:
     """Class and size are what a ranking may know of a program."""
     engine = FakeEngine()
-    async with AutellixRuntime(engines=[engine], policy=SRPT()) as runtime:
-        async with runtime.program("react", size_s=2.5) as program:
-            await program.generate("hi", max_tokens=1)
+    async with (
+        AutellixRuntime(engines=[engine], policy=SRPT()) as runtime,
+        runtime.program("react", size_s=2.5) as program,
+    ):
+        await program.generate("hi", max_tokens=1)
     job = engine.calls[0].spec.job
     assert (job.program_class, job.size_ns) == ("react", 2_500_000_000)
 
@@ -272,7 +291,7 @@ async def test_a_row_lives_from_the_start_to_the_end_of_the_block() -> None:
     async with AutellixRuntime(engines=[FakeEngine()]) as runtime:
         program = runtime.program("test")
         assert not len(runtime._table)
-        with pytest.raises(ZeroDivisionError):
+        with suppress(ZeroDivisionError):
             async with program:
                 assert program.id in runtime._table
                 assert not program.is_closed
@@ -338,45 +357,51 @@ async def test_a_program_is_entered_once_and_before_it_is_used() -> None:
 async def test_leaving_a_stream_early_cancels_the_call_and_books_what_it_used() -> None:
     """A4: the consumer goes at once; the step it was in is charged to its program."""
     engine = FakeEngine(step_s=1.0)
-    async with AutellixRuntime(engines=[engine], policy=PLAS()) as runtime:
-        async with runtime.program("test") as program:
-            async with program.stream("hi", max_tokens=100) as chunks:
-                await anext(chunks)
-                left_s = anyio.current_time()
-            assert anyio.current_time() == left_s
-            with pytest.raises(RuntimeError, match="has not ended"):
-                _ = chunks.result
-            await anyio.sleep(1.5)
-            view = runtime._table.view(program.id)
-            assert (view.live_calls, view.calls, view.service_ns) == (0, 1, 2 * 10**9)
+    async with (
+        AutellixRuntime(engines=[engine], policy=PLAS()) as runtime,
+        runtime.program("test") as program,
+    ):
+        async with program.stream("hi", max_tokens=100) as chunks:
+            await anext(chunks)
+            left_s = anyio.current_time()
+        assert anyio.current_time() == left_s
+        with pytest.raises(RuntimeError, match="has not ended"):
+            _ = chunks.result
+        await anyio.sleep(1.5)
+        view = runtime._table.view(program.id)
+        assert (view.live_calls, view.calls, view.service_ns) == (0, 1, 2 * 10**9)
 
 
 async def test_a_timeout_stays_a_timeout() -> None:
     """Cancellation is never converted; the call behind it is gone."""
     engine = SimulatedEngine()
-    async with AutellixRuntime(engines=[engine]) as runtime:
-        async with runtime.program("test") as program:
-            with pytest.raises(TimeoutError):
-                with anyio.fail_after(1.0):
-                    await program.generate("hi", max_tokens=10_000)
-            await anyio.sleep(1.0)
-            statistics = runtime.statistics()
-            assert statistics.calls.cancelled == 1
-            assert statistics.calls.running == 0
+    async with (
+        AutellixRuntime(engines=[engine]) as runtime,
+        runtime.program("test") as program,
+    ):
+        with pytest.raises(TimeoutError):
+            with anyio.fail_after(1.0):
+                await program.generate("hi", max_tokens=10_000)
+        await anyio.sleep(1.0)
+        statistics = runtime.statistics()
+        assert statistics.calls.cancelled == 1
+        assert statistics.calls.running == 0
 
 
 async def test_an_engine_that_refuses_after_all_leaves_no_call_behind() -> None:
     """A4: a refused call is no call, whoever refused it."""
     refusal = CallRejected(needed_tokens=3, limit_tokens=2, where="engine 'fake'")
     engine = FakeEngine(refusal=refusal)
-    async with AutellixRuntime(engines=[engine]) as runtime:
-        async with runtime.program("test") as program:
-            with pytest.raises(CallRejected) as raised:
-                await program.generate("hi")
-            assert raised.value is refusal
-            assert runtime._table.view(program.id).live_calls == 0
-            engine.refusal = None
-            await program.generate("hi", max_tokens=1)
+    async with (
+        AutellixRuntime(engines=[engine]) as runtime,
+        runtime.program("test") as program,
+    ):
+        with pytest.raises(CallRejected) as raised:
+            await program.generate("hi")
+        assert raised.value is refusal
+        assert runtime._table.view(program.id).live_calls == 0
+        engine.refusal = None
+        await program.generate("hi", max_tokens=1)
 
 
 async def test_a_balancer_that_chooses_what_there_is_not_is_told_so() -> None:
@@ -386,11 +411,13 @@ async def test_a_balancer_that_chooses_what_there_is_not_is_told_so() -> None:
         def choose(self, *_: Any, **__: Any) -> Any:
             return type("Choice", (), {"engine": "mars", "binds": False})()
 
-    async with AutellixRuntime(engines=[FakeEngine()], balancer=Wrong()) as runtime:
-        async with runtime.program("test") as program:
-            with pytest.raises(ValueError, match="'mars' out of 'fake'"):
-                await program.generate("hi")
-            assert runtime._table.view(program.id).live_calls == 0
+    async with (
+        AutellixRuntime(engines=[FakeEngine()], balancer=Wrong()) as runtime,
+        runtime.program("test") as program,
+    ):
+        with pytest.raises(ValueError, match="'mars' out of 'fake'"):
+            await program.generate("hi")
+        assert runtime._table.view(program.id).live_calls == 0
 
 
 def reply_of_none(call: EngineCall) -> list[int]:

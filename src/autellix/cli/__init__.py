@@ -1,1 +1,83 @@
 """Command line: the demo, agent files, configuration checks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from autellix.cli.arguments import parse
+from autellix.cli.check import check
+from autellix.cli.demo.command import DemoOptions, demo
+from autellix.cli.exit_codes import ExitCode
+from autellix.cli.run import RunOptions, run
+from autellix.errors import (
+    AutellixError,
+    BackendUnavailable,
+    ConfigError,
+    MissingExtra,
+    ModelRefused,
+)
+
+__all__ = ["ExitCode", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; see ``ExitCode``.
+
+    Args:
+        arguments: What was typed after ``autellix``; None: what really was.
+    """
+    typed = parse(None if arguments is None else list(arguments))
+    try:
+        return _run(typed)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except AutellixError as error:
+        return _explained(error)
+    except ExceptionGroup as group:  # engines load, and fail, side by side
+        first = group.exceptions[0]
+        if not isinstance(first, AutellixError):
+            raise
+        return _explained(first)
+
+
+def _run(typed: argparse.Namespace) -> ExitCode:
+    match typed.command:
+        case "demo":
+            return demo(
+                DemoOptions(
+                    backend=typed.backend,
+                    seed=typed.seed,
+                    out=typed.out,
+                    as_json=typed.json,
+                    is_plain=typed.plain,
+                )
+            )
+        case "run":
+            return run(
+                RunOptions(
+                    agent_file=typed.agent_file,
+                    config=typed.config,
+                    agents=typed.agents,
+                    limit=typed.limit,
+                    is_virtual=typed.virtual_time,
+                    as_json=typed.json,
+                    is_plain=typed.plain,
+                )
+            )
+        case _:
+            return check(typed.file, as_json=typed.json)
+
+
+def _explained(error: AutellixError) -> ExitCode:
+    """Print an error, and return the code that stands for it."""
+    notes = getattr(error, "__notes__", ())
+    print(f"autellix: {error}", *notes, sep="\n  ", file=sys.stderr)
+    match error:
+        case ConfigError() | ModelRefused():
+            return ExitCode.BAD_INPUT
+        case MissingExtra() | BackendUnavailable():
+            return ExitCode.MISSING
+        case _:
+            return ExitCode.FAILED

@@ -149,6 +149,12 @@ class Fairness:
         """Undo ``add_starvable``."""
         call.clock.starvable -= 1
 
+    def lower_quantum(self, first_quantum_ns: int) -> None:
+        """Look earlier at the programs watched: a new ranking has a lower floor of T."""
+        for clock in self._clocks.values():
+            if clock.watch is not None:
+                self._watch(clock, first_quantum_ns, clock.settled_ns)
+
     def next_due_ns(self) -> int | None:
         """Return the first instant at which a program may starve."""
         return self._watched[0][0] if self._watched else None

@@ -30,13 +30,14 @@ class HostTier(Tier):
         self._forget = forget
         self.writes: list[BlockCopy] = []
         self._writing: list[Node] = []
+        self._in_flight = 0
         self._writing_private: set[int] = set()
         self._reading: list[Node] = []
         self._leaving: list[int] = []
 
     @property
     def moving(self) -> int:
-        """Blocks that the plan in flight writes."""
+        """Blocks that the plan in flight or the next one writes."""
         return len(self._writing) + len(self._writing_private)
 
     def take_or_evict(self) -> int:
@@ -98,15 +99,33 @@ class HostTier(Tier):
                 self.give(block)
         lease.host_chain, lease.host_private = [], []
 
-    def touch(self, nodes: Sequence[Node]) -> None:
-        """Make ``nodes``, a chain from the root, the most recently used."""
+    def touch(self, nodes: Sequence[Node]) -> int:
+        """Make ``nodes``, a chain from the root, the most recently used.
+
+        Returns:
+            How many of them nobody references.
+        """
+        cached, touched = self.cached, 0
         for node in reversed(nodes):
-            if node in self.cached:
-                self.cached.move_to_end(node)
+            if node in cached:
+                cached.move_to_end(node)
+                touched += 1
+        return touched
+
+    def take_writes(self) -> list[BlockCopy]:
+        """Return the copies into the pool that the next plan makes, once."""
+        writes, self.writes = self.writes, []
+        self._in_flight = len(self._writing)
+        return writes
 
     def settle(self) -> None:
-        """Note that all copies asked for so far have been made."""
-        written, self._writing, self._writing_private = self._writing, [], set()
+        """Note that the copies taken last, and those back, have been made.
+
+        What a call that was cancelled meanwhile left to be written waits for the next.
+        """
+        written = self._writing[: self._in_flight]
+        self._writing = self._writing[self._in_flight :]
+        self._in_flight, self._writing_private = 0, set()
         for node in reversed(written):
             slot = held(node.host)
             slot.is_moving = False

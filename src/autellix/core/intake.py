@@ -112,11 +112,12 @@ class Intake:
             raise ValueError(f"call {spec.call_id} has no engine to wait for")
         if spec.call_id in self._waiting:
             raise InvariantError(f"call {spec.call_id} waits in the intake already")
+        placement = self._ranking.enter(spec.job, spec.inherited_ns)
         bound = bound_engine if bound_engine in engines else None
         call = Waiting(spec, Lane(frozenset(engines), bound), now_ns)
         self._waiting[spec.call_id] = call
         self._programs.setdefault(spec.program_id, {})[spec.call_id] = call
-        self._place(call, self._ranking.enter(spec.job, spec.inherited_ns))
+        self._place(call, placement)
         if bound is not None:
             free_ns = now_ns + rebuild_ns + 1
             heapq.heappush(self._unbinding, (free_ns, spec.call_id))

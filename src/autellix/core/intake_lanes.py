@@ -7,7 +7,7 @@ other engines costs it nothing.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
@@ -44,10 +44,7 @@ class Waiting:
     has_left: bool = False
 
 
-@attrs.frozen(order=True)
-class _Entry:
-    order: tuple[int, ...]
-    call: Waiting = attrs.field(order=False)
+_Entry: TypeAlias = tuple[tuple[int, ...], Waiting]  # orders differ, so calls never tie
 
 
 class Lanes:
@@ -59,7 +56,7 @@ class Lanes:
     def put(self, call: Waiting) -> None:
         """File a call under its lane and order, which may both have changed."""
         heap = self._heaps.setdefault(call.lane, [])
-        heapq.heappush(heap, _Entry(call.order, call))
+        heapq.heappush(heap, (call.order, call))
 
     def first(self, engine: str) -> Waiting | None:
         """Return the first call that an engine may take, None if there is none."""
@@ -70,13 +67,13 @@ class Lanes:
     def holds(self, call: Waiting) -> bool:
         """Say whether a call can be found; O(calls of its lane)."""
         heap = self._heaps.get(call.lane, ())
-        return any(entry.call is call and entry.order == call.order for entry in heap)
+        return any(entry is call and order == call.order for order, entry in heap)
 
     def _head(self, lane: Lane) -> Waiting | None:
         heap = self._heaps[lane]
         while heap:
-            call = heap[0].call
-            is_current = call.order == heap[0].order and call.lane == lane
+            order, call = heap[0]
+            is_current = call.order == order and call.lane == lane
             if is_current and not call.has_left:
                 return call
             heapq.heappop(heap)

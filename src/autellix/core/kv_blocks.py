@@ -125,9 +125,9 @@ class KVBlocks:
         needed = self.blocks_for(tokens) - len(call.lease.blocks)
         there = self.device.available
         if self.shares_blocks and found.device:
-            cached = self.device.cached
+            is_cached = self.device.cached.__contains__
             needed -= found.device
-            there -= sum(1 for node in found.nodes[: found.device] if node in cached)
+            there -= sum(map(is_cached, found.nodes[: found.device]))
         return needed - there
 
     # -- taking ------------------------------------------------------------------
@@ -143,17 +143,14 @@ class KVBlocks:
         for node in rest:  # hold all that is read before anything is evicted
             self.host.read_shared(node)
         loads = [held(node.host).block for node in rest] + list(found.private)
-        sources = [held(node.device).block for node in hits]
-        self._touch(found.nodes, hits)
+        self.host.touch(found.nodes)
         if call.state is CallState.SWAPPED:
             self.host.read(lease)
         lease.chain.extend(hits)
         if self.shares_blocks:
-            for node in hits:
-                self._reference(node)
-            lease.blocks.extend(sources)
+            lease.blocks.extend(map(self._reference, hits))
         else:
-            self._hits += self._copy_hits(lease, hits, sources)
+            self._hits += self._copy_hits(lease, hits)
         self._loads += self._copies_into(lease, loads)
         lease.found = []
         if not self.grow(lease, tokens):
@@ -176,10 +173,12 @@ class KVBlocks:
         if not self.caches_prefixes or full <= len(lease.chain):
             return
         parent = lease.chain[-1] if lease.chain else self.tree.root
-        for index in range(len(lease.chain), full):
+        first = len(lease.chain)
+        keys = self.tree.keys(call.tokens, first, full)
+        for index, key in enumerate(keys, start=first):
             if not parent.is_indexed:
                 return
-            node = self.tree.child(parent, self.tree.key(call.tokens, index))
+            node = self.tree.child(parent, key)
             if node.device is None:
                 node.device = Slot(lease.blocks[index], references=1)
             elif self.shares_blocks:
@@ -196,8 +195,7 @@ class KVBlocks:
     def release(self, call: Call) -> None:
         """Take everything back; full blocks stay findable and go to the host (K5)."""
         lease = call.lease
-        self.host.touch(lease.chain)
-        room = self.host.available - sum(n in self.host.cached for n in lease.chain)
+        room = self.host.available - self.host.touch(lease.chain)
         for node, block in zip(lease.chain, lease.blocks, strict=False):
             if node.host is None and node.is_indexed and room > 0:
                 self.host.write(node, block)
@@ -247,8 +245,8 @@ class KVBlocks:
 
     def take_copies(self) -> Copies:
         """Return what is to be moved, once."""
-        copies = Copies(self.host.writes, self._loads, self._hits)
-        self.host.writes, self._loads, self._hits = [], [], []
+        copies = Copies(self.host.take_writes(), self._loads, self._hits)
+        self._loads, self._hits = [], []
         return copies
 
     def settle(self) -> None:
@@ -267,10 +265,12 @@ class KVBlocks:
             copies.append(BlockCopy(source, lease.blocks[-1]))
         return copies
 
-    def _copy_hits(
-        self, lease: Lease, hits: Sequence[Node], sources: Sequence[int]
-    ) -> list[BlockCopy]:
+    def _copy_hits(self, lease: Lease, hits: Sequence[Node]) -> list[BlockCopy]:
         """Give ``lease`` copies of its hits; taking them may evict the hits."""
+        for node in reversed(hits):
+            if node in self.device.cached:
+                self.device.cached.move_to_end(node)
+        sources = [held(node.device).block for node in hits]
         slots = [Slot(block, references=1, is_moving=True) for block in sources]
         for node, slot in zip(hits, slots, strict=True):
             node.copies.append(slot)
@@ -280,17 +280,13 @@ class KVBlocks:
         self._arriving += slots
         return copies
 
-    def _touch(self, nodes: Sequence[Node], hits: Sequence[Node]) -> None:
-        for node in reversed(hits):
-            if node in self.device.cached:
-                self.device.cached.move_to_end(node)
-        self.host.touch(nodes)
-
-    def _reference(self, node: Node) -> None:
-        slot = held(node.device)
+    def _reference(self, node: Node) -> int:
+        """Hold the block of ``node``, and return it."""
+        slot = node.device or held(None)
         if slot.references == 0:
             del self.device.cached[node]
         slot.references += 1
+        return slot.block
 
     def _take_device(self) -> int:
         block = self.device.take()
@@ -311,7 +307,7 @@ class KVBlocks:
             self.device.give(block)
         known = lease.blocks[: len(lease.chain)]
         for node, block in zip(reversed(lease.chain), reversed(known), strict=True):
-            slot = held(node.device)
+            slot = node.device or held(None)
             if slot.block != block:  # a copy of its own (K1)
                 node.copies = [copy for copy in node.copies if copy.block != block]
                 self.device.give(block)

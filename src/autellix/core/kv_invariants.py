@@ -68,7 +68,8 @@ def _in_leases(blocks: KVBlocks, calls: Collection[Call]) -> Iterator[str]:
         for chain in (lease.chain, lease.host_chain):
             for index, node in enumerate(chain):
                 before = chain[index - 1] if index else blocks.tree.root
-                wanted = blocks.tree.key(call.tokens, index)
+                start = index * blocks.block_tokens
+                wanted = tuple(call.tokens[start : start + blocks.block_tokens])
                 if node.key != wanted or node.parent is not before:
                     yield f"{name} holds {node.key} where its tokens are {wanted}"
 

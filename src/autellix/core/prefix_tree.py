@@ -50,7 +50,10 @@ class Node:
     @property
     def is_readable(self) -> bool:
         """Whether some tier holds the block's content now."""
-        return any(slot and not slot.is_moving for slot in (self.device, self.host))
+        device, host = self.device, self.host
+        if device is not None and not device.is_moving:
+            return True
+        return host is not None and not host.is_moving
 
 
 class Tier:
@@ -113,10 +116,12 @@ class PrefixTree:
         self.block_tokens = block_tokens
         self.root = Node(None, ())
 
-    def key(self, tokens: Sequence[int], index: int) -> tuple[int, ...]:
-        """Return the key of the block at ``index`` of ``tokens``."""
-        start = index * self.block_tokens
-        return tuple(tokens[start : start + self.block_tokens])
+    def keys(
+        self, tokens: Sequence[int], first: int, end: int
+    ) -> Iterator[tuple[int, ...]]:
+        """Return the keys of the full blocks ``first`` to ``end - 1`` of ``tokens``."""
+        part = iter(tokens[first * self.block_tokens : end * self.block_tokens])
+        return zip(*[part] * self.block_tokens, strict=False)
 
     def extend_match(
         self, found: list[Node], tokens: Sequence[int], limit_blocks: int
@@ -130,8 +135,8 @@ class PrefixTree:
             found.pop()
         del found[limit_blocks:]
         node = found[-1] if found else self.root
-        while len(found) < limit_blocks:
-            child = node.children.get(self.key(tokens, len(found)))
+        for key in self.keys(tokens, len(found), limit_blocks):
+            child = node.children.get(key)
             if child is None or not child.is_readable:
                 return
             found.append(child)

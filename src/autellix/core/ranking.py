@@ -103,8 +103,9 @@ class ChargeSample:
 
     Attributes:
         calls_ns: Own charge of calls that ended.
-        programs_ns: Total charge of programs that ended.
-        running_programs_ns: Charge so far of programs still open (right-censored).
+        programs_ns: What a further call of each program that ended would have inherited
+            (for ATLAS its critical path).
+        running_programs_ns: The same so far of programs still open (right-censored).
     """
 
     calls_ns: Sequence[int]

@@ -142,6 +142,8 @@ class StepScheduler:
             raise ValueError(
                 f"ranking version {version} is not newer than {self.ranking_version}"
             )
+        if ranking.first_quantum_ns < self.books.ranking.first_quantum_ns:
+            self.books.fairness.lower_quantum(ranking.first_quantum_ns)
         self.ranking_version = version
         self.books.ranking = ranking
 

@@ -53,6 +53,8 @@ def window_of(
     if by_work:
         steps = min(steps, *(_steps_to_expiry(books, costs, c, steps) for c in calls))
     steps = _steps_with_blocks(books, calls, steps)
+    if books.line and books.line.all[0] < max(call.order for call in calls):
+        steps = min(steps, _steps_to_full_block(books, calls))
     if steps < 2:
         return None
     left = [
@@ -77,6 +79,17 @@ def _steps_with_blocks(books: Books, calls: list[Call], most: int) -> int:
         else:
             high = steps - 1
     return low
+
+
+def _steps_to_full_block(books: Books, calls: list[Call]) -> int:
+    """Return the first step in which a call fills a block.
+
+    The block may equal one that is there, or be found by a waiting call. Waiting calls
+    are tried after those that run have grown, which takes as much again; but one that
+    goes before a running call is tried before that.
+    """
+    size = books.blocks.block_tokens
+    return min(size - call.computed % size for call in calls)
 
 
 def _steps_to_expiry(books: Books, costs: CostModel, call: Call, most: int) -> int:

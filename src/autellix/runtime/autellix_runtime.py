@@ -99,8 +99,8 @@ class AutellixRuntime(Caller):
         self._dispatch = Dispatch(self._fleet, ledger, balancer, self._telling)
         self._calibration: Calibration | None = None
         self._late: LateBinding | None = None
-        self._block: AsyncExitStack | None = None
-        self._group: TaskGroup | None = None
+        self._block = AsyncExitStack()
+        self._is_used = False
         self._left_at_s: float | None = None
 
     @classmethod
@@ -122,14 +122,15 @@ class AutellixRuntime(Caller):
         Raises:
             RuntimeError: It has been entered before.
         """
-        if self._block is not None:
+        if self._is_used:
             raise RuntimeError("a runtime is entered once: make another one")
-        self._block = AsyncExitStack()
+        self._is_used = True
         # What the runtime starts must not belong to the program it was started in.
         outer = set_current(None)
         try:
             async with AsyncExitStack() as loading:
                 group = await loading.enter_async_context(Tasks())
+                loading.callback(self._stop, group)
                 await self._load(group)
                 self._begin(group)
                 self._block = loading.pop_all()
@@ -150,10 +151,6 @@ class AutellixRuntime(Caller):
         programs, calls = self._dispatch.close()
         self._left_at_s = anyio.current_time()
         try:
-            if self._group is not None:
-                self._group.cancel_scope.cancel()
-            if self._block is None:
-                return None
             return await self._block.__aexit__(kind, error, traceback)
         finally:
             self._events.close()
@@ -163,19 +160,19 @@ class AutellixRuntime(Caller):
                 _logger.warning("runtime left with work under way: %s", self.cut)
 
     async def _load(self, group: TaskGroup) -> None:
-        async with Tasks() as loading:
-            for handle in self._fleet:
-                loading.start_soon(
-                    partial(group.start, name=f"engine {handle.name}"),
-                    handle.live,
-                    self._policy,
-                    partial(self._telling.fact, handle.name),
-                    self._dispatch.lost,
-                    self._give_up_at_s,
-                )
+        for handle in self._fleet:
+            group.start_soon(
+                handle.live,
+                self._policy,
+                partial(self._telling.fact, handle.name),
+                self._dispatch.lost,
+                self._give_up_at_s,
+                name=f"engine {handle.name}",
+            )
+        for handle in self._fleet:
+            await handle.came_up.wait()
 
     def _begin(self, group: TaskGroup) -> None:
-        self._group = group
         self._calibration = Calibration(self._policy, self._table, self._fleet)
         if any(handle.intake_limit is not None for handle in self._fleet):
             self._late = LateBinding(
@@ -187,6 +184,11 @@ class AutellixRuntime(Caller):
             )
             group.start_soon(self._late.watch, name="late binding")
         self._dispatch.begin(self._calibration, self._late)
+
+    def _stop(self, group: TaskGroup) -> None:
+        for handle in self._fleet:
+            handle.stop()
+        group.cancel_scope.cancel()
 
     def _give_up_at_s(self) -> float:
         """Return when an engine that leaves now has to have given everything back."""

@@ -94,8 +94,7 @@ class Dispatch:
         self._ledger.unbind_all(handle.name)
         if self._late is not None:
             for call in self._late.drop(handle):
-                call.error = self.fleet.refusal(call.model, call.tokens)
-                self._ledger.end_unsent(call, Outcome.FAILED)
+                self._place_again(call)
 
     # -- programs ----------------------------------------------------------------
 
@@ -239,14 +238,20 @@ class Dispatch:
             choice = self._choose(call, [handle], bound)
             if self._send(call, handle, binds=choice.binds):
                 return True
-            self._place(call)
         except CallRejected as error:
             call.error = error
             self._ledger.refuse(call)
+        else:
+            self._place_again(call)
+        return False
+
+    def _place_again(self, call: OpenCall) -> None:
+        """Place a call that waited for an engine which was lost."""
+        try:
+            self._place(call)
         except EngineLost as error:
             call.error = error
             self._ledger.end_unsent(call, Outcome.FAILED)
-        return False
 
     def _ended(self, call: OpenCall, report: CallReport) -> None:
         """Book what an engine reports, maybe long after the consumer has left."""

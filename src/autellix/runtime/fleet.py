@@ -14,8 +14,6 @@ from autellix.balancers import EngineView
 from autellix.errors import CallRejected, EngineLost, InvariantError, UnknownModel
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
-
     from autellix.backends.protocol import Capabilities, Engine, Tokenizer
     from autellix.core.facts import Fact
     from autellix.core.ranking import Policy
@@ -31,6 +29,7 @@ class EngineHandle:
         is_up: Whether it takes calls.
         loss: Why it is down, once it was lost.
         was_cut: Whether it had not given everything back when the time was up.
+        came_up: Set once it takes calls.
     """
 
     engine: Engine
@@ -38,7 +37,10 @@ class EngineHandle:
     is_up: bool = attrs.field(default=False, init=False)
     loss: EngineLost | None = attrs.field(default=None, init=False)
     was_cut: bool = attrs.field(default=False, init=False)
+    came_up: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _capabilities: Capabilities | None = attrs.field(default=None, init=False)
+    _serving: anyio.CancelScope | None = attrs.field(default=None, init=False)
+    _is_stopped: bool = attrs.field(default=False, init=False)
 
     @property
     def name(self) -> str:
@@ -78,47 +80,54 @@ class EngineHandle:
         listener: Callable[[Fact], None],
         lost: Callable[[EngineHandle, EngineLost], None],
         give_up_at_s: Callable[[], float],
-        *,
-        task_status: TaskStatus[None],
     ) -> None:
-        """Enter the engine, serve until cancelled or lost, leave it: in one task.
+        """Enter the engine, serve until stopped or lost, leave it: in one task.
+
+        Once up it is shielded: when everything is cancelled, what uses the engine must
+        be gone before the engine is, or cancelled calls would see a lost engine.
 
         Args:
             policy: For the engine's scheduler.
             listener: Gets the engine's facts.
             lost: Called as soon as the engine is lost.
             give_up_at_s: Until when an engine that leaves has to be out.
-            task_status: ``started`` when calls can be submitted.
 
         Raises:
             EngineLost: It failed before it could take a call.
         """
         await self.engine.__aenter__()
         try:
-            came_up = _CameUp(partial(self._come_up, task_status))
-            await self.engine.serve(policy, listener, task_status=came_up)
-            error = EngineLost(
-                f"engine {self.name!r} stopped serving", engine=self.name
-            )
-            lost(self, error)
+            with anyio.CancelScope() as self._serving:
+                came_up = _CameUp(partial(self._come_up, self._serving))
+                await self.engine.serve(policy, listener, task_status=came_up)
+            if not self._serving.cancel_called:
+                words = f"engine {self.name!r} stopped serving by itself"
+                lost(self, EngineLost(words, engine=self.name))
         except EngineLost as error:
             if self._capabilities is None:
                 raise
             lost(self, error)
         finally:
-            with anyio.CancelScope(deadline=give_up_at_s(), shield=True) as scope:
+            with anyio.CancelScope(deadline=give_up_at_s(), shield=True) as leaving:
                 await self.engine.__aexit__(*sys.exc_info())
-            self.was_cut = scope.cancelled_caught
+            self.was_cut = leaving.cancelled_caught
 
-    def _come_up(self, task_status: TaskStatus[None]) -> None:
+    def stop(self) -> None:
+        """Let the engine end what it is at, and leave."""
+        self._is_stopped = True
+        if self._serving is not None:
+            self._serving.cancel()
+
+    def _come_up(self, serving: anyio.CancelScope) -> None:
         self._capabilities = self.engine.capabilities()
+        serving.shield = not self._is_stopped
         self.is_up = True
-        task_status.started()
+        self.came_up.set()
 
 
 @attrs.frozen
 class _CameUp:
-    """Tells when an engine can be used, before anyone else gets to run."""
+    """The ``task_status`` of an engine; says so before anyone else gets to run."""
 
     _come_up: Callable[[], None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypedDict, Unpack, cast
 
@@ -122,10 +122,13 @@ def checked_text_or_ids(prompt: str | Sequence[int]) -> str | tuple[int, ...]:
         raise ValueError(f"a prompt must not be empty: got {prompt!r}")
     if isinstance(prompt, str):
         return prompt
-    ids = tuple(map(operator.index, prompt))
-    if min(ids) < 0:
-        raise ValueError(f"token ids must not be negative: got {min(ids)}")
-    return ids
+    try:
+        array("Q", prompt)  # the quickest way to look at thousands
+    except OverflowError as error:
+        raise ValueError(
+            f"token ids must not be negative: got {min(prompt)}"
+        ) from error
+    return tuple(prompt)
 
 
 def checked_messages(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -130,9 +130,11 @@ class EngineBench:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until ``condition()`` holds; ``TimeoutError`` after ten minutes."""
+    pause_s = 0.0001
     with anyio.fail_after(600):
-        while not condition():  # noqa: ASYNC110 - nobody tells
-            await anyio.sleep(0.0001)
+        while not condition():
+            await anyio.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.1)
 
 
 @asynccontextmanager

@@ -81,7 +81,10 @@ class Prompts:
                 tokens = shared
             if call.prefix_call is not None:
                 call_id = call.prefix_call
-        return [token for piece in reversed(pieces) for token in piece]
+        joined: list[int] = []
+        for piece in reversed(pieces):
+            joined += piece
+        return joined
 
     def _shared_tokens(self, call: TraceCall) -> int:
         group = self.program.group_of(call)

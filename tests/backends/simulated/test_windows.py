@@ -6,19 +6,33 @@ from typing import Any
 
 import anyio
 import attrs
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from autellix.backends.protocol import EngineCall, Sampling
 from autellix.backends.simulated import SimulatedEngine
+from autellix.backends.simulated.babble import Babble
+from autellix.backends.simulated.loop import Flight
+from autellix.core.call import Call
 from autellix.core.cost_model import CostModel
+from autellix.core.plan import Plan
+from autellix.core.prefix_tree import Lease
 from autellix.core.ranking import InnerOrder, Policy
 from autellix.core.records import CallSpec, Charge, Job
+from autellix.core.step_scheduler import StepScheduler
+from autellix.core.window import Window
 from autellix.policies import FCFS, MLFQ, PLAS, Ladder, ProgramFCFS
 from autellix.testing import run_virtual
 from autellix.testing.engine_bench import EngineBench, serving
 
-STEP_NS = 1_000
+GRID_NS = 8_000_000
+"""All steps take multiples of it, and each event from outside has a residue of its own.
+
+What falls on one and the same instant has the order that the event loop gives it.
+"""
+STEP_NS = 16 * GRID_NS
+"""An eighth of a second, so that calls passed over for long are reserved."""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +42,8 @@ class Arrival:
     at_ns: int
     program: int
     prompt: Sequence[int]
+    echo_tokens: int
+    """So much of the answer to ``prompt`` follows in the prompt."""
     max_tokens: int
     leaves_after_ns: int | None
     is_streamed: bool
@@ -77,15 +93,15 @@ def policies() -> st.SearchStrategy[Policy]:
 
 
 def costs() -> st.SearchStrategy[CostModel]:
-    """Draw cost models; with even ones, much falls on the same instant."""
+    """Draw cost models whose times are on the grid; some steps take no time."""
     return st.builds(
         CostModel,
         step_ns=st.sampled_from([0, STEP_NS]),
-        prefill_ns=st.sampled_from([0, 13, 100]),
-        decode_ns=st.sampled_from([0, 7, 100]),
-        context_ns=st.sampled_from([0, 3]),
-        transfer_ns=st.sampled_from([0, 50]),
-        block_transfer_ns=st.sampled_from([0, 200]),
+        prefill_ns=st.sampled_from([0, GRID_NS, 3 * GRID_NS]),
+        decode_ns=st.sampled_from([0, GRID_NS]),
+        context_ns=st.sampled_from([0, GRID_NS]),
+        transfer_ns=st.sampled_from([0, GRID_NS]),
+        block_transfer_ns=st.sampled_from([0, 4 * GRID_NS]),
         nominal_batch=st.just(2),
     )
 
@@ -97,7 +113,7 @@ def engines() -> st.SearchStrategy[dict[str, Any]]:
             "costs": costs(),
             "slots": st.integers(1, 4),
             "token_budget": st.sampled_from([4, 9, 64]),
-            "kv_tokens": st.sampled_from([96, 120, 400]),
+            "kv_tokens": st.sampled_from([116, 140, 400]),
             "host_tokens": st.sampled_from([0, 40, 400]),
             "block_tokens": st.just(4),
             "caches_prefixes": st.booleans(),
@@ -105,10 +121,10 @@ def engines() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-def instants(*, most: int = 300) -> st.SearchStrategy[int]:
-    """Draw instants: any nanosecond, or where steps may end."""
-    anywhere = st.integers(0, most * STEP_NS)
-    return anywhere | st.integers(0, most).map(lambda n: n * STEP_NS)
+def grid(most_steps: int) -> st.SearchStrategy[int]:
+    """Draw a time on the grid."""
+    most = most_steps * STEP_NS // GRID_NS
+    return st.integers(0, most).map(lambda place: place * GRID_NS)
 
 
 def arrivals() -> st.SearchStrategy[Arrival]:
@@ -116,31 +132,34 @@ def arrivals() -> st.SearchStrategy[Arrival]:
     rare = st.sampled_from([False] * 9 + [True])
     return st.builds(
         Arrival,
-        at_ns=instants(),
+        at_ns=grid(40),
         program=st.integers(0, 3),
-        prompt=st.lists(st.integers(0, 1), min_size=1, max_size=30),
+        prompt=st.sampled_from([[0], [0, 1], [0] * 7, [1] * 8, [0] * 29]),
+        echo_tokens=st.sampled_from([0, 0, 10, 27]),
         max_tokens=st.integers(1, 60),
-        leaves_after_ns=st.none() | instants(most=60),
+        leaves_after_ns=st.none() | grid(60),
         is_streamed=rare,
         stop=rare.map(lambda has_stop: ["e t"] if has_stop else []),
         inherited_ns=st.sampled_from([0, 0, 3 * STEP_NS]),
     )
 
 
-workloads = st.builds(
-    Workload,
-    engine=engines(),
-    policy=policies(),
-    arrivals=st.lists(arrivals(), min_size=1, max_size=10),
-    looks_at_ns=st.lists(instants(), max_size=3),
-    recalibrated_at_ns=st.none() | instants(),
-)
+def workloads() -> st.SearchStrategy[Workload]:
+    """Draw all that happens."""
+    return st.builds(
+        Workload,
+        engine=engines(),
+        policy=policies(),
+        arrivals=st.lists(arrivals(), min_size=2, max_size=12),
+        looks_at_ns=st.lists(grid(100), max_size=3),
+        recalibrated_at_ns=st.none() | grid(100),
+    )
 
 
 def call_of(index: int, arrival: Arrival) -> EngineCall:
     """Return the call as the engine takes it."""
     job = Job(program_class="any", program_arrival=arrival.program)
-    return EngineCall(
+    call = EngineCall(
         spec=CallSpec(
             call_id=index,
             program_id=arrival.program,
@@ -152,6 +171,9 @@ def call_of(index: int, arrival: Arrival) -> EngineCall:
         sampling=Sampling(stop=arrival.stop),
         is_streamed=arrival.is_streamed,
     )
+    echo = Babble().tokens(call, 0, arrival.echo_tokens)
+    spec = attrs.evolve(call.spec, prompt=[*arrival.prompt, *echo])
+    return attrs.evolve(call, spec=spec)
 
 
 async def play(workload: Workload, *, takes_windows: bool) -> dict[str, Any]:
@@ -160,29 +182,29 @@ async def play(workload: Workload, *, takes_windows: bool) -> dict[str, Any]:
     seen: dict[str, Any] = {"looks": [], "answers": []}
 
     async def arrive(bench: EngineBench, index: int, arrival: Arrival) -> None:
-        await sleep_until(arrival.at_ns)
+        await sleep_until(arrival.at_ns + index)
         with anyio.CancelScope() as scope:
             if arrival.leaves_after_ns is not None:
-                leaves_ns = arrival.at_ns + arrival.leaves_after_ns
+                leaves_ns = arrival.at_ns + arrival.leaves_after_ns + 20 + index
                 scope.deadline = leaves_ns / 1e9
             answer = await bench.answer(call_of(index, arrival))
             ended_s = anyio.current_time()
             seen["answers"].append((index, answer.text, answer.reason, ended_s))
 
-    async def look(at_ns: int) -> None:
-        await sleep_until(at_ns)
+    async def look(index: int, at_ns: int) -> None:
+        await sleep_until(at_ns + 40 + index)
         seen["looks"].append(engine.statistics())
 
     async def recalibrate(at_ns: int) -> None:
-        await sleep_until(at_ns)
+        await sleep_until(at_ns + 60)
         engine.update_ranking(1, workload.policy.ranking(STEP_NS))
 
     async with serving(engine, workload.policy) as bench:
         async with anyio.create_task_group() as tasks:
             for index, arrival in enumerate(workload.arrivals):
                 tasks.start_soon(arrive, bench, index, arrival)
-            for at_ns in workload.looks_at_ns:
-                tasks.start_soon(look, at_ns)
+            for index, at_ns in enumerate(workload.looks_at_ns):
+                tasks.start_soon(look, index, at_ns)
             if workload.recalibrated_at_ns is not None:
                 tasks.start_soon(recalibrate, workload.recalibrated_at_ns)
         await bench.at_rest(len(workload.arrivals))
@@ -201,13 +223,151 @@ async def sleep_until(instant_ns: int) -> None:
         await anyio.sleep_forever()
 
 
-@settings(max_examples=300)
-@given(workloads)
-def test_steps_together_are_steps_singly(workload: Workload) -> None:
-    """Every report, fact, answer and statistic is the same, at the same instant."""
+def check_same(workload: Workload) -> set[str]:
+    """Check that both ways look the same from outside; return what happened."""
     together = run_virtual(lambda: play(workload, takes_windows=True))
     singly = run_virtual(lambda: play(workload, takes_windows=False))
     for kind, outcome in singly.items():
         assert together[kind] == outcome, kind
-    for fact in singly["facts"]:
-        event(type(fact).__name__)
+    return {type(fact).__name__ for fact in singly["facts"]}
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(workloads())
+def test_steps_together_are_steps_singly(workload: Workload) -> None:
+    """Every report, fact, answer and statistic is the same, at the same instant."""
+    for happened in sorted(check_same(workload)):
+        event(happened)
+
+
+def test_a_block_that_fills_may_let_a_better_call_in() -> None:
+    """A window ends where a call that goes before running ones may find room.
+
+    Two calls say the same; when the second fills a block that the first has, its own is
+    free. A call of a better level, for which preempting did not pay, may take it.
+    """
+    ladder = Ladder(bounds_s=[STEP_NS / 1e9], quanta_s=[STEP_NS / 1e9, math.inf])
+
+    def arrival(steps: int, prompt: Sequence[int], echo: int, most: int) -> Arrival:
+        return Arrival(
+            at_ns=steps * STEP_NS,
+            program=0,
+            prompt=prompt,
+            echo_tokens=echo,
+            max_tokens=most,
+            leaves_after_ns=None,
+            is_streamed=False,
+            stop=(),
+            inherited_ns=0,
+        )
+
+    check_same(
+        Workload(
+            engine={
+                "costs": CostModel(
+                    step_ns=STEP_NS, prefill_ns=4 * STEP_NS, decode_ns=0
+                ),
+                "slots": 4,
+                "token_budget": 64,
+                "kv_tokens": 56,
+                "host_tokens": 0,
+                "block_tokens": 8,
+            },
+            policy=MLFQ(ladder=ladder, beta=None),
+            arrivals=[
+                arrival(0, [0] * 6, 0, 20),
+                arrival(7, [0] * 6, 0, 42),
+                arrival(98, [0] * 6, 35, 11),
+                arrival(48, [1] * 13, 0, 13),
+            ],
+            looks_at_ns=(),
+            recalibrated_at_ns=None,
+        )
+    )
+
+
+@pytest.mark.parametrize(("takes_windows", "expected"), [(True, 2), (False, 100)])
+def test_equal_steps_take_one_decision(
+    takes_windows: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that decodes alone is planned twice, not once a token."""
+    plans = 0
+    plan = StepScheduler.plan
+
+    def counted(scheduler: StepScheduler, now_ns: int) -> Plan:
+        nonlocal plans
+        plans += 1
+        return plan(scheduler, now_ns)
+
+    async def main() -> None:
+        engine = SimulatedEngine(takes_windows=takes_windows, host_tokens=0)
+        async with serving(engine, FCFS()) as bench:
+            await bench.answer(bench.call(max_tokens=100))
+
+    monkeypatch.setattr(StepScheduler, "plan", counted)
+    run_virtual(main)
+    assert plans == expected
+
+
+@given(costs=costs(), contexts=st.lists(st.integers(1, 500), min_size=1, max_size=5))
+def test_a_flight_ends_as_its_steps_one_by_one_would(
+    costs: CostModel, contexts: list[int]
+) -> None:
+    """The end of step n is the sum of n steps, each with one more token of context."""
+    flight = flight_of(contexts, costs)
+    end_ns = 70
+    for step in range(1, 20):
+        end_ns += costs.forward_ns(
+            prefill_tokens=0,
+            decoders=len(contexts),
+            context_tokens=sum(contexts) + len(contexts) * (step - 1),
+            pairs=0,
+        )
+        assert flight.end_ns(step) == end_ns
+
+
+@given(
+    steps=st.integers(1, 30),
+    service_ns=st.none() | st.integers(1, 3_000),
+    until_ns=st.none() | st.integers(70, 3_000),
+    now_ns=st.integers(70, 3_000),
+)
+def test_a_window_ends_with_the_first_step_that_reaches_a_bound(
+    steps: int, service_ns: int | None, until_ns: int | None, now_ns: int
+) -> None:
+    """The last step is the first at or after a bound; earlier ones are before all."""
+    costs = CostModel(step_ns=90, prefill_ns=0, decode_ns=7, context_ns=3)
+    flight = flight_of([5, 8], costs)
+    flight.extend(Window(steps=steps, service_ns=service_ns, until_ns=until_ns))
+    bounds = [70 + service_ns if service_ns is not None else math.inf]
+    bounds.append(until_ns if until_ns is not None else math.inf)
+    expected = next(
+        (n for n in range(1, steps) if flight.end_ns(n) >= min(bounds)), steps
+    )
+    assert flight.steps == expected
+    ended = [n for n in range(1, expected + 1) if flight.end_ns(n) <= now_ns]
+    assert flight.steps_ended(now_ns) == len(ended)
+
+
+def flight_of(contexts: Sequence[int], costs: CostModel) -> Flight:
+    """Return a flight of decoders with so much context each, from instant 70."""
+    calls = [
+        Call(
+            spec=CallSpec(
+                call_id=index,
+                program_id=0,
+                job=Job(program_class="any", program_arrival=0),
+                inherited_ns=0,
+                prompt=[0] * computed,
+                max_tokens=99,
+            ),
+            tokens=[0] * (computed + 1),
+            lease=Lease(),
+            submitted_ns=0,
+            accounted_ns=0,
+            computed=computed,
+        )
+        for index, computed in enumerate(contexts)
+    ]
+    return Flight.of(Plan(at_ns=70, calls=[(call, 1) for call in calls]), costs)

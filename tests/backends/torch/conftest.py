@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from autellix.backends.torch.model import LoadedModel
 from tests.backends.torch.tiny import load_tiny, make_folder
+
+if TYPE_CHECKING:
+    from autellix.backends.torch.model import LoadedModel
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,11 +1,12 @@
-"""Tiny random models of every supported architecture, made in a second, and a driver."""
+"""Tiny random models of every architecture, and a driver without an event loop."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -15,13 +16,15 @@ from autellix.backends.protocol import Sampling
 from autellix.backends.torch.model import LoadedModel, load
 from autellix.backends.torch.runner import ModelRunner
 from autellix.core.cost_model import CostModel
+from autellix.core.facts import Ended
 from autellix.core.kv_blocks import KVBlocks
 from autellix.core.plan import Plan, Sampled
-from autellix.core.ranking import Policy
 from autellix.core.records import CallReport, CallSpec, Job
 from autellix.core.round import StepLimits
 from autellix.core.step_scheduler import StepScheduler
-from autellix.core.facts import Ended
+
+if TYPE_CHECKING:
+    from autellix.core.ranking import Policy
 
 BLOCK_TOKENS = 4
 VOCABULARY = 320
@@ -68,15 +71,14 @@ def make_folder(folder: Path, architecture: str = "llama", **settings: object) -
     """Write a random model with a tokenizer."""
     torch.manual_seed(7)
     config = tiny_config(architecture, **settings)
-    network: Any = transformers.AutoModelForCausalLM.from_config(
-        config, dtype=torch.float32
-    )
+    auto: Any = transformers.AutoModelForCausalLM
+    network = auto.from_config(config, dtype=torch.float32)
     network.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
 
 
-def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
+def make_tokenizer() -> Any:
     """Return a byte-level tokenizer with two special tokens and a chat template."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -87,10 +89,11 @@ def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(["the quick brown fox jumps over a lazy dog"], trainer)
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, chat_template=TEMPLATE
+    tokenizer.train_from_iterator(
+        ["the quick brown fox jumps over a lazy dog"], trainer
     )
+    wrapper: Any = transformers.PreTrainedTokenizerFast
+    return wrapper(tokenizer_object=tokenizer, eos_token=END, chat_template=TEMPLATE)
 
 
 def load_tiny(folder: Path) -> LoadedModel:
@@ -104,13 +107,17 @@ def prompt(seed: int, tokens: int) -> list[int]:
     return [draw.randrange(10, VOCABULARY) for _ in range(tokens)]
 
 
-def reference(folder: Path, prompt_ids: Sequence[int], max_tokens: int) -> list[int]:
-    """Return what ``transformers`` itself generates, greedily."""
-    network: Any = transformers.AutoModelForCausalLM.from_pretrained(
+@lru_cache(maxsize=8)
+def _plain(folder: Path) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32
     )
+
+
+def reference(folder: Path, prompt_ids: Sequence[int], max_tokens: int) -> list[int]:
+    """Return what ``transformers`` itself generates, greedily."""
     ids = torch.tensor([list(prompt_ids)])
-    made = network.generate(
+    made = _plain(folder).generate(
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=max_tokens,

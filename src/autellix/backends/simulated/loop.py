@@ -21,8 +21,10 @@ from autellix.core.plan import Sampled
 
 if TYPE_CHECKING:
     from autellix.backends.protocol import EngineCall
+    from autellix.core.call import Call
     from autellix.core.cost_model import CostModel
     from autellix.core.plan import Plan
+    from autellix.core.records import CallReport
     from autellix.core.step_scheduler import StepScheduler
     from autellix.core.window import Window
 
@@ -118,6 +120,7 @@ class SimulatedLoop(CallLoop):
     _flight: Flight | None = attrs.field(default=None, init=False)
     _cut: anyio.Event | None = attrs.field(default=None, init=False)
     _breakdown: Exception | None = attrs.field(default=None, init=False)
+    _outputs: dict[int, Sequence[int]] = attrs.field(factory=dict, init=False)
 
     def crash(self, error: Exception) -> None:
         """Fail at the end of the step under way, or of the next one."""
@@ -200,9 +203,10 @@ class SimulatedLoop(CallLoop):
             return
         produced = {}
         for call, _ in flight.plan.calls:
-            live = self._live[call.call_id]
-            produced[call.call_id] = self.tokens_of(live.call, call.produced, steps)
-            live.take_plain(produced[call.call_id])
+            start = call.produced
+            tokens = self._output_of(call)[start : start + steps]
+            produced[call.call_id] = tokens
+            self._live[call.call_id].take_plain(tokens)
         scheduler.commit_window(flight.plan, produced, ended_ns=flight.end_ns(steps))
         self._deliver(scheduler)
 
@@ -210,8 +214,25 @@ class SimulatedLoop(CallLoop):
         samples = {}
         for call, tokens in plan.calls:
             if call.computed + tokens == len(call.tokens):
+                token = self._output_of(call)[call.produced]
                 live = self._live[call.call_id]
-                (token,) = self.tokens_of(live.call, call.produced, 1)
-                is_last = live.take(TokenSample(token=token))
-                samples[call.call_id] = Sampled(token, is_last)
+                if live.is_plain:
+                    live.take_plain((token,))
+                    samples[call.call_id] = Sampled(token)
+                else:
+                    is_last = live.take(TokenSample(token=token))
+                    samples[call.call_id] = Sampled(token, is_last)
         return samples
+
+    def _output_of(self, call: Call) -> Sequence[int]:
+        """Return all that a call is going to say."""
+        output = self._outputs.get(call.call_id)
+        if output is None:
+            asked = self._live[call.call_id].call
+            output = self.tokens_of(asked, 0, call.spec.max_tokens)
+            self._outputs[call.call_id] = output
+        return output
+
+    def _end(self, report: CallReport) -> None:
+        self._outputs.pop(report.call_id, None)
+        super()._end(report)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 _SPECIAL: Final = {"<|im_start|>": 256, "<|im_end|>": 257}
+_END_IDS: Final = frozenset({_SPECIAL["<|im_end|>"]})
 _PIECES: Final = re.compile(f"({'|'.join(map(re.escape, _SPECIAL))})")
 _FIRST_PRINTABLE: Final = 32
 _PRINTABLE: Final = 95
@@ -23,7 +24,7 @@ class ByteTokenizer:
     @property
     def end_ids(self) -> frozenset[int]:
         """Token ids that end a text."""
-        return frozenset({_SPECIAL["<|im_end|>"]})
+        return _END_IDS
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``; special tokens in it are recognised."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from autellix.backends.torch.architectures import (
@@ -159,6 +160,7 @@ def _refusing(folder: Path) -> Iterator[None]:
         KeyError,
         RuntimeError,  # weights whose shapes do not fit the configuration
         SafetensorError,
+        StrictDataclassError,  # settings that cannot be
     ) as error:
         why = about(folder, f"it cannot be loaded: {error}")
         raise ModelRefused(why, engine="torch") from error

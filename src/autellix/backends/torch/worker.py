@@ -76,8 +76,8 @@ class Worker:
     async def run(self, work: Callable[[], T], *, may_be_left: bool = False) -> T:
         """Return what ``work`` returns; raise what it raises.
 
-        Cancelled, it waits until the work is done and is cancelled then, so that no
-        work goes on that nobody knows of; with ``may_be_left`` it does not wait.
+        Cancelled, it waits until the work is done, so that no work goes on that nobody
+        knows of; the next checkpoint is cancelled. With ``may_be_left`` it leaves it.
         """
         job = _Job(work, anyio.lowlevel.current_token())
         self._jobs.put(job)  # type: ignore[arg-type]  # of any type, only run here

@@ -11,7 +11,7 @@ import attrs
 from autellix.core.records import PreemptionKind, WaitReason
 
 if TYPE_CHECKING:
-    from autellix.cli.demo.compare import Trial
+    from autellix.cli.demo.trial import Trial
     from autellix.cli.recording import Track
     from autellix.runtime import CallResult
 

@@ -1,10 +1,10 @@
-"""Runs the demo's workload under one policy after the other, on equal engines."""
+"""Runs the demo's workload under one policy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 import attrs
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from autellix.cli.demo.workload import Task
     from autellix.core.ranking import Policy
     from autellix.runtime import CallResult, Statistics
-
-SLOTS: Final = 6
-TOKEN_BUDGET: Final = 256
-KV_TOKENS: Final = 6144
-HOST_TOKENS: Final = 32_768
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -52,26 +47,30 @@ class Trial:
         return self.statistics is not None and len(self.calls) == self.programs
 
 
-Watch = Callable[[Trial], AbstractAsyncContextManager[object]]
-"""Shows a trial while the block runs."""
-
-
-async def compare(
-    trials: Sequence[tuple[Trial, Policy]],
+async def run_trial(
+    trial: Trial,
+    policy: Policy,
     tasks: Sequence[Task],
-    make_engines: Callable[[], Sequence[Engine]],
-    watch: Watch,
+    engines: Sequence[Engine],
+    watch: Callable[[], AbstractAsyncContextManager[None]],
 ) -> None:
-    """Run all tasks under each policy in turn; the trials hold what came of it."""
-    for trial, policy in trials:
-        async with AutellixRuntime(engines=make_engines(), policy=policy) as runtime:
-            with runtime.listen(trial.recording):
-                async with watch(trial), anyio.create_task_group() as arrivals:
-                    began_s = anyio.current_time()
-                    for task in tasks:
-                        arrives_s = began_s + task.arrives_s
-                        arrivals.start_soon(_run_task, runtime, trial, task, arrives_s)
-            trial.statistics = runtime.statistics()
+    """Run all tasks, each from its arrival on; ``trial`` holds what came of it.
+
+    Args:
+        trial: Empty.
+        policy: Orders the calls.
+        tasks: Each becomes a program.
+        engines: Not entered yet; they are left again at the end.
+        watch: Shows the trial while its block runs.
+    """
+    async with AutellixRuntime(engines=engines, policy=policy) as runtime:
+        with runtime.listen(trial.recording):
+            async with watch(), anyio.create_task_group() as arrivals:
+                began_s = anyio.current_time()
+                for task in tasks:
+                    arrives_s = began_s + task.arrives_s
+                    arrivals.start_soon(_run_task, runtime, trial, task, arrives_s)
+        trial.statistics = runtime.statistics()
 
 
 async def _run_task(

@@ -1,0 +1,149 @@
+"""The command line as such: what can be typed, and what the exit codes mean."""
+
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import autellix.cli
+from autellix.cli import ExitCode, main
+from autellix.errors import (
+    AutellixError,
+    BackendUnavailable,
+    EngineLost,
+    MissingExtra,
+    ModelRefused,
+)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """Return a configuration without faults."""
+    path = tmp_path / "autellix.toml"
+    path.write_text('[[engines]]\nbackend = "simulated"\nslots = 3\n', encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("wrong", [[], ["dance"], ["demo", "--seed", "x"], ["config"]])
+def test_wrong_usage_is_code_2(
+    wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the usage is shown."""
+    with pytest.raises(SystemExit) as caught:
+        main(wrong)
+    assert caught.value.code == ExitCode.BAD_INPUT
+    assert "usage: autellix" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "1.5", "x"])
+def test_counts_are_positive_integers(
+    count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message shows what was typed."""
+    with pytest.raises(SystemExit):
+        main(["run", "a.py", "--config", "b.toml", f"--agents={count}"])
+    assert f"must be a positive integer: {count!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["run"], ["config", "check"]])
+def test_help_states_the_exit_codes(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every code there is stands in every help text."""
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == ExitCode.OK
+    printed = capsys.readouterr().out
+    for code in ExitCode:
+        assert f"\n  {code.value:<4} " in printed
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    """It comes from the installed metadata."""
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == "0.1.0"
+
+
+def test_a_good_configuration_is_said_to_be_good(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what it comes to is shown, defaults included."""
+    assert main(["config", "check", str(good)]) == ExitCode.OK
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{good}: good\npolicy: ATLAS(")
+    assert "engine simulated: simulated, SimulatedOptions(" in printed
+    assert main(["config", "check", "--json", str(good)]) == ExitCode.OK
+    (engine,) = json.loads(capsys.readouterr().out)["engines"]
+    assert engine["options"]["slots"] == 3
+
+
+def test_a_bad_configuration_is_code_2_with_key_value_and_file(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that is known about the fault is on standard error."""
+    good.write_text('[[engines]]\nbackend = "simulated"\nslost = 3\n', encoding="utf-8")
+    assert main(["config", "check", str(good)]) == ExitCode.BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "engines[0].slost: unknown key, with value 3" in printed.err
+    assert "did you mean 'slots'?" in printed.err
+    assert str(good) in printed.err
+
+
+def test_a_missing_extra_is_code_3(
+    good: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what to install."""
+
+    def fail(entry: EntryPoint) -> Any:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(EntryPoint, "load", fail)
+    assert main(["config", "check", str(good)]) == ExitCode.MISSING
+    assert "needs 'torch': pip install 'autellix[" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MissingExtra("x", module="y", extra="z"), ExitCode.MISSING),
+        (BackendUnavailable("no such device", engine="a"), ExitCode.MISSING),
+        (ModelRefused("broken folder", engine="a"), ExitCode.BAD_INPUT),
+        (EngineLost("it died", engine="a"), ExitCode.FAILED),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("is_group", [False, True])
+def test_errors_have_codes_alone_and_in_groups(
+    good: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: AutellixError,
+    code: ExitCode,
+    *,
+    is_group: bool,
+) -> None:
+    """Engines load side by side: what two of them raise comes as a group."""
+
+    def fail(path: Path, *, as_json: bool) -> ExitCode:
+        raise ExceptionGroup("two engines", [error, error]) if is_group else error
+
+    monkeypatch.setattr(autellix.cli, "check", fail)
+    assert main(["config", "check", str(good)]) == code
+    assert capsys.readouterr().err == f"autellix: {error}\n"
+
+
+def test_faults_of_ours_are_not_hidden(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only errors a user can act on are reduced to a line."""
+
+    def fail(path: Path, *, as_json: bool) -> ExitCode:
+        raise ExceptionGroup("a bug", [ZeroDivisionError()])
+
+    monkeypatch.setattr(autellix.cli, "check", fail)
+    with pytest.raises(ExceptionGroup):
+        main(["config", "check", str(good)])

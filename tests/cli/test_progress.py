@@ -1,0 +1,82 @@
+"""Progress: lines where nobody watches, a live table on a terminal."""
+
+import io
+import sys
+
+import anyio
+import pytest
+
+from autellix.cli.progress import Watched, progress
+from autellix.cli.recording import Recording
+from autellix.runtime import Event, EventKind
+from autellix.testing import run_virtual
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def watched() -> Watched:
+    """Return two programs, one of them ended."""
+    recording = Recording()
+    for program, kinds in enumerate(
+        [
+            [EventKind.PROGRAM_OPENED, EventKind.SUBMITTED],
+            [EventKind.PROGRAM_OPENED, EventKind.PROGRAM_CLOSED],
+        ]
+    ):
+        for kind in kinds:
+            recording(
+                Event(
+                    at_s=0.0, kind=kind, program=program, program_class="chat", call=0
+                )
+            )
+    return Watched(title="FCFS", recording=recording, programs=5)
+
+
+def show(seconds: float, *, plain: bool) -> None:
+    async def main() -> None:
+        async with progress(watched(), plain=plain):
+            await anyio.sleep(seconds)
+
+    run_virtual(main)
+
+
+def test_lines_come_every_five_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    """They say how many programs ended and what the others do, on standard error."""
+    show(11.0, plain=False)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
+        "  FCFS 5 s: 1/5 programs ended, 1 waiting; 0 tokens",
+        "  FCFS 10 s: 1/5 programs ended, 1 waiting; 0 tokens",
+    ]
+
+
+def test_on_a_terminal_a_table_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a row a class and one for all, and stands still at the end."""
+    pytest.importorskip("rich")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    show(2.0, plain=False)
+    shown = terminal.getvalue()
+    assert "chat" in shown
+    assert "1/5" in shown
+    assert "waiting" in shown
+
+
+def test_a_terminal_gets_lines_where_they_are_wanted_or_rich_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Progress needs no extra."""
+    expected = "  FCFS 5 s: 1/5 programs ended, 1 waiting; 0 tokens\n"
+    for plain in (True, False):
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        if not plain:
+            monkeypatch.setitem(sys.modules, "rich.live", None)
+        show(6.0, plain=plain)
+        assert terminal.getvalue() == expected
