@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -131,11 +132,11 @@ def test_a_file_that_is_not_there_is_bad_input(
     assert "not a Python file" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra torch")
 def test_virtual_time_is_refused_to_real_engines(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A real model computes in real time; the message shows the backend."""
-    pytest.importorskip("torch")
     text = '[[engines]]\nbackend = "torch"\n'
     (folder / "autellix.toml").write_text(text, encoding="utf-8")
     assert run(folder) == ExitCode.BAD_INPUT

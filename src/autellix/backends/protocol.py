@@ -1,10 +1,10 @@
 """What an engine is: the seam every backend satisfies.
 
-An engine is entered (weights are loaded, memory is taken), then ``serve`` runs for as long
-as it is used: the runtime starts it in its own task group. Calls come in through
-``submit`` and leave through their stream; what a call used comes back exactly once through
-the ``ended`` callback, also when its consumer is long gone (rule A4). All methods are
-called on the event loop's thread.
+An engine is entered (weights are loaded, memory is taken), then ``serve`` runs for as
+long as it is used: the runtime starts it in its own task group. Calls come in through
+``submit`` and leave through their stream; what a call used comes back exactly once
+through the ``ended`` callback, also when its consumer is long gone (rule A4). All methods
+are called on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Tokenizer(Protocol):
         """Return the ids of ``text``; special tokens in it are recognised."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ``ids`` without special tokens; broken characters as U+FFFD."""
+        """Return the text of ``ids``, special tokens left out, broken ones as U+FFFD."""
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the chat template's text for ``messages``, ready for the reply."""
@@ -212,8 +212,8 @@ class Engine(Protocol):
     ) -> CallStream:
         """Take a call in; never waits.
 
-        ``ended`` is called once, on the loop, when the call has ended and its blocks are
-        released. Leaving the stream aborts the call.
+        ``ended`` is called once, on the loop, when the call has ended and its blocks
+        are released. Leaving the stream aborts the call.
 
         Raises:
             CallRejected: It can never fit this engine.

@@ -102,10 +102,10 @@ class CallStream:
         return self
 
     async def __anext__(self) -> Chunk:
-        """Return the next chunk.
+        """Return the next chunk; ``CallFailed`` if the engine failed in this call.
 
         Raises:
-            CallFailed: The engine failed in this call; the cause is kept.
+            StopAsyncIteration: No more come.
         """
         while not self._chunks:
             if self._failure is not None:

@@ -150,7 +150,7 @@ class Fairness:
         call.clock.starvable -= 1
 
     def lower_quantum(self, first_quantum_ns: int) -> None:
-        """Look earlier at the programs watched: a new ranking has a lower floor of T."""
+        """Look earlier at those watched: a new ranking has a lower floor of T."""
         for clock in self._clocks.values():
             if clock.watch is not None:
                 self._watch(clock, first_quantum_ns, clock.settled_ns)
