@@ -191,6 +191,7 @@ ENGINES: dict[str, MakeEngine] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cancelled", [cancelled_agents, cancelled_runtime])
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_cancelled_at_any_checkpoint_nothing_is_left(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from autellix.errors import TraceError
 from autellix.workloads.trace import Trace
@@ -41,6 +41,7 @@ def _error(path: Path) -> TraceError:
 
 
 @given(trace=traces())
+@settings(max_examples=40)
 def test_what_is_written_is_read(
     trace: Trace, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -294,7 +295,8 @@ def test_a_file_of_something_else_is_refused(
 def _real_traces() -> list[Path]:
     beside = Path(__file__).parents[2].parent / "shared" / "traces"
     folder = Path(os.environ.get("AUTELLIX_TRACES", beside))
-    return sorted(folder.glob("*.jsonl.gz"))
+    paths = sorted(folder.glob("*.jsonl.gz"))
+    return [path for path in paths if path.stat().st_size < 150_000]  # in a second
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 An engine is entered (weights are loaded, memory is taken), then ``serve`` runs for as
 long as it is used: the runtime starts it in its own task group. Calls come in through
 ``submit`` and leave through their stream; what a call used comes back exactly once
-through the ``ended`` callback, also when its consumer is long gone (rule A4). All methods
-are called on the event loop's thread.
+through the ``ended`` callback, also when its consumer is long gone (rule A4). All
+methods are called on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Tokenizer(Protocol):
         """Return the ids of ``text``; special tokens in it are recognised."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ``ids``, special tokens left out, broken ones as U+FFFD."""
+        """Return the text of ``ids``, without special tokens; broken ones U+FFFD."""
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the chat template's text for ``messages``, ready for the reply."""

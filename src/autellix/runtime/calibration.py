@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 ENDS_BETWEEN: Final = 64
 """Ended calls between two looks at what was seen."""
-ENDS_TO_JUDGE: Final = 512
+ENDS_TO_JUDGE: Final = 256
 """Ended calls under one ranking before its levels are judged."""
 CROWDED: Final = 0.95
 """Share of calls in one level from which a policy orders nothing."""

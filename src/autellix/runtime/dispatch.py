@@ -106,7 +106,6 @@ class Dispatch:
     def close_program(self, session: Session) -> None:
         """End a program and cancel its calls (rule A8)."""
         session.is_closed = True
-        self._cancel_calls(session, partial(ProgramClosed, session.name))
         self._ledger.close(session)
 
     def _cancel_calls(self, session: Session, why: Callable[[], Exception]) -> None:
@@ -239,8 +238,7 @@ class Dispatch:
             if self._send(call, handle, binds=choice.binds):
                 return True
         except CallRejected as error:
-            call.error = error
-            self._ledger.refuse(call)
+            self._give_up(call, error)
         else:
             self._place_again(call)
         return False
@@ -249,8 +247,15 @@ class Dispatch:
         """Place a call that waited for an engine which was lost."""
         try:
             self._place(call)
-        except EngineLost as error:
-            call.error = error
+        except (CallRejected, EngineLost) as error:
+            self._give_up(call, error)
+
+    def _give_up(self, call: OpenCall, error: CallRejected | EngineLost) -> None:
+        """End a call that its consumer waits for and no engine has."""
+        call.error = error
+        if isinstance(error, CallRejected):
+            self._ledger.refuse(call)
+        else:
             self._ledger.end_unsent(call, Outcome.FAILED)
 
     def _ended(self, call: OpenCall, report: CallReport) -> None:

@@ -1,0 +1,241 @@
+"""Calls wait in the runtime for engines that want few at a time (rule B4)."""
+
+import anyio
+import pytest
+
+from autellix import AutellixRuntime, CallRejected, EngineLost
+from autellix.balancers import LeastLoaded, LocalityAware
+from autellix.core.records import WaitReason
+from autellix.policies import FCFS, PLAS, Ladder
+from tests.fakes import FakeEngine
+
+LADDER = Ladder.geometric(2.0, 2.0, 4)
+
+
+async def test_no_more_than_the_limit_are_sent_and_the_rest_wait() -> None:
+    """The wait has a reason of its own, and counts in report, row and statistics."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=2)
+    most = 0
+    async with AutellixRuntime(engines=[engine], policy=FCFS()) as runtime:
+        reports = []
+
+        async def agent() -> None:
+            nonlocal most
+            async with runtime.program("test") as program:
+                result = await program.generate("hi", max_tokens=2)
+                reports.append(result.report)
+                view = runtime._table.view(program.id)
+                waited_s = result.report.wait_s.get(WaitReason.INTAKE, 0.0)
+                assert view.wait_ns.get(WaitReason.INTAKE, 0) / 1e9 == waited_s
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(6):
+                tasks.start_soon(agent)
+            for _ in range(12):
+                await anyio.sleep(0.5)
+                counts = runtime.statistics()
+                most = max(most, counts.engines["fake"].calls)
+                assert counts.calls.intake + counts.calls.running <= 6
+        totals = runtime.statistics()
+    assert most == 2
+    waited_s = [report.wait_s.get(WaitReason.INTAKE, 0.0) for report in reports]
+    assert waited_s == pytest.approx([0, 0, 2, 2, 4, 4])
+    assert totals.wait_s[WaitReason.INTAKE] == pytest.approx(12.0)
+    for report in reports:
+        spent_s = report.service_s + sum(report.wait_s.values())
+        assert spent_s == pytest.approx(report.ended_s - report.submitted_s)
+
+
+async def test_the_queue_is_in_the_order_of_the_policy() -> None:
+    """A program that has had little goes before one that has had much."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=1)
+    ended: list[str] = []
+    async with AutellixRuntime(engines=[engine], policy=PLAS(ladder=LADDER)) as runtime:
+
+        async def old() -> None:
+            async with runtime.program("old") as program:
+                await program.generate("hi", max_tokens=9)
+                await anyio.sleep(0.5)
+                await program.generate("hi", max_tokens=1)
+                ended.append("old")
+
+        async def holder() -> None:
+            await anyio.sleep(9.2)
+            await runtime.generate("hi", max_tokens=3)
+
+        async def new() -> None:
+            await anyio.sleep(11.0)
+            await runtime.generate("hi", max_tokens=1)
+            ended.append("new")
+
+        async with anyio.create_task_group() as tasks:
+            for agent in (old, holder, new):
+                tasks.start_soon(agent)
+    assert ended == ["new", "old"]
+
+
+async def test_a_better_call_passes_the_limit() -> None:
+    """It enters an engine that is full where that says its worst is worse."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=1, worst_level=2)
+    async with (
+        AutellixRuntime(engines=[engine], policy=PLAS(ladder=LADDER)) as runtime,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(runtime.generate, "first")
+        await anyio.sleep(0.5)
+        tasks.start_soon(runtime.generate, "better")
+        await anyio.sleep(0.5)
+        assert len(engine.calls) == 2
+        engine.worst_level = 0
+        tasks.start_soon(runtime.generate, "no better")
+        await anyio.sleep(0.5)
+        assert len(engine.calls) == 2
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_bound_call_goes_elsewhere_once_its_prefix_is_cheaper_to_rebuild() -> (
+    None
+):
+    """Until then it waits for its own engine, and a free one stays free."""
+    engines = [
+        FakeEngine(name=name, step_s=20.0, intake_limit_calls=1) for name in ("a", "b")
+    ]
+    balancer = LocalityAware(threshold_tokens=100)
+    async with (
+        AutellixRuntime(engines=engines, balancer=balancer) as runtime,
+        runtime.program("long") as program,
+    ):
+        await program.generate([7] * 500, max_tokens=1)
+        assert runtime._table.view(program.id).engine == "a"
+        cost_s = engines[0].costs.recompute_ns(500) / 1e9
+        began_s = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(runtime.generate, "holds a")
+            await anyio.sleep(0.1)
+            result = await program.generate([7] * 500, max_tokens=1)
+            tasks.cancel_scope.cancel()
+    assert result.report.engine == "b"
+    waited_s = result.report.wait_s[WaitReason.INTAKE]
+    assert cost_s <= waited_s <= cost_s + 0.001
+    assert result.report.submitted_s == pytest.approx(began_s)
+
+
+async def test_a_call_cancelled_in_the_queue_ends_once_and_was_never_sent() -> None:
+    """Its wait is booked, its row and its place are gone."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=1)
+    async with (
+        AutellixRuntime(engines=[engine], policy=FCFS()) as runtime,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(runtime.generate, "holds the engine")
+        await anyio.sleep(0.5)
+        async with runtime.program("test") as program:
+            with anyio.move_on_after(2.0) as scope:
+                await program.generate("waits", max_tokens=1)
+            assert scope.cancelled_caught
+            view = runtime._table.view(program.id)
+            assert (view.live_calls, view.wait_ns) == (
+                0,
+                {WaitReason.INTAKE: 2 * 10**9},
+            )
+        statistics = runtime.statistics()
+        tasks.cancel_scope.cancel()
+    assert len(engine.calls) == 1
+    assert (statistics.calls.intake, statistics.calls.cancelled) == (0, 1)
+
+
+async def test_leaving_a_program_withdraws_its_calls_from_the_queue() -> None:
+    """A8: their consumers are released with ``ProgramClosed``."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=1)
+    errors: list[str] = []
+    async with AutellixRuntime(engines=[engine]) as runtime:
+
+        async def ask(program: object) -> None:
+            try:
+                await program.generate("hi", max_tokens=100)  # type: ignore[attr-defined]
+            except Exception as error:  # noqa: BLE001 - looked at below
+                errors.append(type(error).__name__)
+
+        async with (
+            anyio.create_task_group() as tasks,
+            runtime.program("test") as program,
+        ):
+            for _ in range(3):
+                tasks.start_soon(ask, program)
+            await anyio.sleep(1.5)
+            assert runtime.statistics().calls.intake == 2
+        assert runtime.statistics().calls.intake == 0
+    assert errors == ["ProgramClosed"] * 3
+
+
+async def test_calls_that_wait_for_a_lost_engine_go_to_another_or_are_told() -> None:
+    """B3, B5: another engine of the model serves them; without one they fail."""
+    first = FakeEngine(name="first", step_s=1.0, intake_limit_calls=1)
+    second = FakeEngine(name="second", step_s=1.0, intake_limit_calls=1)
+    balancer = LeastLoaded()
+    async with AutellixRuntime(engines=[first, second], balancer=balancer) as runtime:
+        engines: list[str] = []
+
+        async def ask() -> None:
+            engines.append((await runtime.generate("hi", max_tokens=2)).report.engine)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(6):
+                tasks.start_soon(ask)
+            await anyio.sleep(0.5)
+            first.crash(OSError("gone"))
+        assert engines == ["second"] * 6
+        async with anyio.create_task_group() as tasks:
+
+            async def told() -> None:
+                with pytest.raises(EngineLost):
+                    await runtime.generate("hi", max_tokens=2)
+
+            async def holds() -> None:
+                with pytest.raises(Exception, match="failed"):
+                    await runtime.generate("hi", max_tokens=2)
+
+            tasks.start_soon(holds)
+            await anyio.sleep(0.1)
+            tasks.start_soon(told)
+            await anyio.sleep(0.1)
+            second.crash(OSError("gone"))
+        assert not len(runtime._table)
+
+
+async def test_an_engine_that_refuses_what_it_took_tells_the_consumer() -> None:
+    """A4: the call is none, and its consumer does not wait for ever."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=1)
+    refusal = CallRejected(needed_tokens=3, limit_tokens=2, where="engine 'fake'")
+    async with AutellixRuntime(engines=[engine], policy=FCFS()) as runtime:
+        async with anyio.create_task_group() as tasks:
+
+            async def refused() -> None:
+                with pytest.raises(CallRejected):
+                    await runtime.generate("hi", max_tokens=1)
+
+            tasks.start_soon(runtime.generate, [1, 2])
+            await anyio.sleep(0.5)
+            tasks.start_soon(refused)
+            await anyio.sleep(0.5)
+            engine.refusal = refusal
+            tasks.start_soon(anyio.sleep, 300.0)
+        assert runtime.statistics().calls.intake == 0
+        assert not len(runtime._table)
+
+
+async def test_engines_with_and_without_a_limit_serve_together() -> None:
+    """The queue stands only in front of those that want one."""
+    free = FakeEngine(name="free", step_s=1.0)
+    limited = FakeEngine(name="limited", step_s=1.0, intake_limit_calls=1)
+    async with AutellixRuntime(
+        engines=[limited, free], balancer=LeastLoaded(), policy=FCFS()
+    ) as runtime:
+
+        async def agent(_: int) -> str:
+            return (await runtime.generate("hi", max_tokens=3)).report.engine
+
+        async with runtime.map(agent, range(9)) as outcomes:
+            served = [each.value async for each in outcomes]
+    assert len(limited.calls) + len(free.calls) == len(served) == 9
+    assert set(served) == {"free", "limited"}
