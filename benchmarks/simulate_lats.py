@@ -4,8 +4,8 @@
 
 By default all programs of ``lats_hotpot`` (46,414 calls of tree search) on one engine:
 an 8B model on an A100, 64 slots, KV for 60,000 tokens and a host pool, Poisson arrivals
-of 0.4 programs a second, PLAS. What is to be met is the CPU time of the whole run on one
-core; the rest says what was simulated.
+of 0.4 programs a second, PLAS. What is to be met is the CPU time of the whole run on
+one core; the rest says what was simulated.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from autellix import AutellixRuntime, Statistics
 from autellix.backends.simulated import SimulatedEngine
-from autellix.core.ranking import Policy
 from autellix.policies import ATLAS, FCFS, MLFQ, PLAS, ProgramFCFS
 from autellix.testing import run_virtual
 from autellix.workloads.prompts import Words
 from autellix.workloads.replay import Replay, ReplayedProgram, draw, poisson_arrivals_s
-from autellix.workloads.trace import TraceProgram
 from autellix.workloads.trace_file import read_trace
 from benchmarks.figures import Figure, show
+
+if TYPE_CHECKING:
+    from autellix.core.ranking import Policy
+    from autellix.workloads.trace import TraceProgram
 
 TRACES = Path(__file__).parents[1].parent / "shared" / "traces"
 POLICIES: dict[str, Callable[[], Policy]] = {
@@ -81,7 +84,8 @@ def figures(
     hundredths = statistics.quantiles(latencies_s, n=100)
     prompt_tokens = sum(program.prompt_tokens for program in replayed)
     cached_tokens = sum(program.cached_tokens for program in replayed)
-    (engine,) = seen.engines
+    (engine,) = (snapshot.counters for snapshot in seen.engines.values())
+    preempted = sum(engine.preemptions.values())
     return [
         Figure(name="CPU time", value=cpu_s, unit="s", at_most=90),
         Figure(name="calls", value=sum(p.calls for p in replayed), unit=""),
@@ -92,6 +96,9 @@ def figures(
         Figure(name="latency, p95", value=hundredths[94], unit="s"),
         Figure(name="latency, p99", value=hundredths[98], unit="s"),
         Figure(name="latency/token", value=statistics.fmean(per_token), unit="ms"),
+        Figure(name="steps", value=engine.steps, unit=""),
+        Figure(name="preemptions", value=preempted, unit=""),
+        Figure(name="promotions", value=engine.promotions, unit=""),
         Figure(name="prefix hits", value=100 * cached_tokens / prompt_tokens, unit="%"),
     ]
 

@@ -1,7 +1,7 @@
 """The torch engine against transformers' continuous batching, and its preemptions.
 
-One thread, bfloat16, CPU seconds of this process (other work on the machine counts
-less), the two sides in turns. Prompts are random tokens, the same for both sides; at
+One thread, bfloat16, CPU seconds of this process, the two sides in turns step by step,
+so that other work on the machine meets both; ratios are medians over pairs of steps. Prompts are random tokens, the same for both sides; at
 long context they are one prompt, so that prefix sharing spares either side its prefill.
 
     python benchmarks/torch_engine.py [--rounds 3] [--model smollm2-135m] [--json FILE]
@@ -210,18 +210,24 @@ def make_spec(number: int, prompt: Sequence[int], max_tokens: int) -> CallSpec:
     )
 
 
-def decode_s(run: Callable[..., Steps], case: Case) -> float:
-    """Return the median time of a step in which every call decodes."""
-    steps = list(run(case.prompts(), DECODE_STEPS))
-    full = [spent for spent, tokens in steps if tokens == case.calls]
-    assert len(full) >= DECODE_STEPS // 2, "too few steps with all calls in them"
-    return median(full[1:])  # the first one may still prefill
+def decode_pairs(ours: Steps, theirs: Steps, calls: int) -> list[tuple[float, float]]:
+    """Return the times of steps in which every call decodes, taken in turns."""
+    for steps in (ours, theirs):
+        while next(steps)[1] < calls:
+            pass  # still prefilling
+    pairs = []
+    for _ in range(DECODE_STEPS):
+        (ours_s, ours_tokens), (theirs_s, theirs_tokens) = next(ours), next(theirs)
+        if ours_tokens == theirs_tokens == calls:
+            pairs.append((ours_s, theirs_s))
+    assert len(pairs) >= DECODE_STEPS // 2, "too few steps with all calls in them"
+    return pairs
 
 
-def first_token_s(run: Callable[..., Steps], case: Case) -> float:
+def first_token_s(steps: Steps) -> float:
     """Return the time until the first token."""
     spent = 0.0
-    for step_s, tokens in run(case.prompts(), 2):
+    for step_s, tokens in steps:
         spent += step_s
         if tokens:
             break
@@ -271,18 +277,26 @@ def timed(work: Callable[[], object]) -> float:
 
 def compare(
     ours: Ours, theirs: Theirs, rounds: int
-) -> Iterator[tuple[Case, float, float]]:
+) -> Iterator[tuple[Case, list[tuple[float, float]]]]:
     """Run every case on both sides in turns.
 
     Yields:
-        Each case with the medians, seconds: ours, theirs.
+        Each case with pairs of times, seconds: ours, theirs.
     """
-    for case in (*DECODES, FIRST_TOKEN):
-        measure = first_token_s if case is FIRST_TOKEN else decode_s
-        pairs = [
-            (measure(ours.run, case), measure(theirs.run, case)) for _ in range(rounds)
-        ]
-        yield case, median(a for a, _ in pairs), median(b for _, b in pairs)
+    for case in DECODES:
+        prompts, pairs = case.prompts(), []
+        for _ in range(rounds):
+            sides = [side.run(prompts, DECODE_STEPS * 2) for side in (ours, theirs)]
+            pairs += decode_pairs(*sides, case.calls)
+        yield case, pairs
+    prompts = FIRST_TOKEN.prompts()
+    yield (
+        FIRST_TOKEN,
+        [
+            (first_token_s(ours.run(prompts, 2)), first_token_s(theirs.run(prompts, 2)))
+            for _ in range(rounds * 3)
+        ],
+    )
 
 
 def main() -> None:
@@ -300,11 +314,14 @@ def main() -> None:
     model = load(folder, dtype=torch.bfloat16, progress=lambda *_: None)
     rows = []
     print(f"{'CPU milliseconds':44} {'ours':>8} {'theirs':>8} {'ratio':>6} {'must':>5}")
-    for case, ours_s, theirs_s in compare(
-        Ours(model), Theirs(folder), arguments.rounds
-    ):
-        ratio = theirs_s / ours_s
-        rows.append({**attrs.asdict(case), "ours_s": ours_s, "theirs_s": theirs_s})
+    for case, pairs in compare(Ours(model), Theirs(folder), arguments.rounds):
+        ours_s = median(ours_s for ours_s, _ in pairs)
+        theirs_s = median(theirs_s for _, theirs_s in pairs)
+        ratio = median(theirs_s / ours_s for ours_s, theirs_s in pairs)
+        rows.append(
+            {**attrs.asdict(case), "ours_s": ours_s, "theirs_s": theirs_s}
+            | {"ratio": ratio, "pairs": len(pairs)}
+        )
         print(
             f"{case.name:44} {ours_s * 1e3:8.1f} {theirs_s * 1e3:8.1f} "
             f"{ratio:6.2f} {case.must_reach:5.1f}",

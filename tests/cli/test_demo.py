@@ -25,7 +25,7 @@ def test_the_demo_prints_a_table_and_draws_a_picture(
     for word in ("chat (16)", "react (8)", "tree (8)", "all (32)", "s/token", "slots"):
         assert word in printed.out
     assert max(map(len, printed.out.split("\n")[:12])) <= 88
-    picture = (tmp_path / "new" / "autellix-demo.png").read_bytes()
+    picture = (tmp_path / "new" / "demo.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 50_000
     assert "ATLAS: 32 programs on 2 engines" in printed.err
@@ -40,7 +40,7 @@ def test_the_demo_in_json_says_the_same_twice(
         assert main([*SIMULATED, "--json", "--out", str(tmp_path)]) == ExitCode.OK
         told.append(json.loads(capsys.readouterr().out))
     assert told[0] == told[1]
-    assert told[0]["picture"] == str(tmp_path / "autellix-demo.png")
+    assert told[0]["picture"] == str(tmp_path / "demo.png")
     fcfs, atlas = told[0]["trials"]
     assert (fcfs["policy"], atlas["policy"]) == ("FCFS", "ATLAS")
     assert fcfs["is_complete"]
@@ -97,7 +97,7 @@ def test_interrupted_it_prints_what_was_done(
     assert "FCFS" in printed.out
     assert "ATLAS" not in printed.out
     assert "interrupted" in printed.err
-    assert not (tmp_path / "autellix-demo.png").exists()
+    assert not (tmp_path / "demo.png").exists()
 
 
 def test_interrupted_at_once_it_prints_nothing_of_a_table(

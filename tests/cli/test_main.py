@@ -1,6 +1,9 @@
 """The command line as such: what can be typed, and what the exit codes mean."""
 
 import json
+import os
+import sys
+import threading
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -147,3 +150,18 @@ def test_faults_of_ours_are_not_hidden(
     monkeypatch.setattr(autellix.cli, "check", fail)
     with pytest.raises(ExceptionGroup):
         main(["config", "check", str(good)])
+
+
+def test_the_process_does_not_end_around_a_working_thread(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that still load a model would make it abort, with another exit code."""
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(sys, "argv", ["autellix", "config", "check", str(good)])
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    assert main() == ExitCode.OK
+    assert left == []
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    main()
+    assert left == [ExitCode.OK]

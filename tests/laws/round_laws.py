@@ -85,8 +85,10 @@ class PlanLaws:
         self.admitted = [
             i for i in self.running if self.seen[i].state is not CallState.RUNNING
         ]
-        self.is_forced = self._is_forced()
         self.growing = [f for f in self.preempted if f.by not in self.admitted]
+        self.is_forced = self._may_be_forced()
+        if self.is_forced and not set(self.step) <= set(self._reached()):
+            self.seen_kinds["forced progress"] += 1
         self._check_places()
         self._check_step()
         self._check_growth()
@@ -94,7 +96,7 @@ class PlanLaws:
         if not self.is_round:
             self._check_between_rounds()
         elif not (self.growing or self.is_forced):
-            for call_id in self._tried():
+            for call_id in self._reached():
                 assert not self._fits(call_id), f"call {call_id} fits, it was passed by"
 
     # -- the picture -------------------------------------------------------------
@@ -129,9 +131,31 @@ class PlanLaws:
         is_reserved = before.is_reserved or call_id in self.reserved
         return (call.level, not is_reserved, not before.is_resident, *call.inner)
 
-    def _is_forced(self) -> bool:
+    def _may_be_forced(self) -> bool:
         """Say whether the one call in the step may have been put there by S5."""
         return len(self.step) == 1 and self.running == self.admitted == list(self.step)
+
+    def _reached(self) -> list[int]:
+        """Return the candidates that the pass came to, admitted or missed, in order.
+
+        Without those that were preempted: they are not tried again.
+        """
+        touched = {fact.call_id for fact in self.preempted}
+        reached: list[int] = []
+        misses, is_behind = 0, not self.is_round  # then only paused calls are tried
+        for call_id in self.ranked:
+            before, call = self.seen[call_id], self.calls[call_id]
+            if before.state is CallState.RUNNING or call_id in touched:
+                continue
+            if is_behind and not before.is_resident:
+                continue
+            if misses == self.limits.lookahead:
+                break
+            reached.append(call_id)
+            if call_id not in self.admitted:
+                misses += 1
+                is_behind |= call.is_reserved
+        return reached
 
     # -- laws of every plan ------------------------------------------------------
 
@@ -193,11 +217,10 @@ class PlanLaws:
             is_by_rule = self.calls[fact.call_id].level >= better and (
                 fact.kind is PreemptionKind.PAUSE or self._pays(victim, fact.kind)
             )
-            if self.is_forced and not is_by_rule:
-                self.seen_kinds["forced progress"] += 1
-                continue
-            assert is_by_rule, f"{fact} although it is not much better, or does not pay"
-            assert self.order[fact.call_id] > self.order[fact.by]
+            assert self.is_forced or is_by_rule, (
+                f"{fact} although it is not much better, or does not pay"
+            )
+            assert self.is_forced or self.order[fact.call_id] > self.order[fact.by]
             if fact.kind is PreemptionKind.PAUSE:
                 assert victim.state is CallState.RUNNING
                 assert self._slots_taken_at(fact.by) == self.limits.slots
@@ -238,26 +261,11 @@ class PlanLaws:
 
     # -- work conservation (S2, S4) ----------------------------------------------
 
-    def _tried(self) -> Iterator[int]:
-        """Return the candidates that were tried and missed."""
-        touched = {fact.call_id for fact in self.preempted}
-        misses, is_behind = 0, False
-        for call_id in self.ranked:
-            before, call = self.seen[call_id], self.calls[call_id]
-            if before.state is CallState.RUNNING or call_id in touched:
-                continue
-            if call_id in self.admitted or (is_behind and not before.is_resident):
-                continue
-            if misses == self.limits.lookahead:
-                return
-            misses += 1
-            is_behind |= call.is_reserved
-            if self._start(call) == before.start:  # else what it needs has changed
-                yield call_id
-
     def _fits(self, call_id: int) -> bool:
         """Say whether a call could be admitted with what the plan left."""
         before, call = self.seen[call_id], self.calls[call_id]
+        if call_id in self.admitted or self._start(call) != before.start:
+            return False  # what it can start from, and so what it needs, has changed
         giver = None
         if len(self.running) >= self.limits.slots:
             behind = [i for i in self.running if self._may_take(call_id, i)]

@@ -112,8 +112,8 @@ def setups(draw: st.DrawFn, policy: Policy, ranking: Ranking) -> Setup:
         limits=StepLimits(
             slots=slots,
             token_budget=slots + draw(st.integers(0, 6)),
-            lookahead=draw(st.integers(1, 3)),
-            hysteresis_levels=draw(st.sampled_from([1, 1, 2])),
+            lookahead=draw(st.sampled_from([1, 1, 2, 3])),
+            hysteresis_levels=draw(st.integers(1, 2)),
             reserve_after_ns=draw(st.sampled_from([0, 3_000, 30_000])),
             round_steps=draw(st.sampled_from([1, 1, 3])),
         ),
@@ -154,6 +154,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def close(self, program: int) -> None:
         self.world.close(program)
 
+    @precondition(lambda self: len(self.world.books.calls) < 8)
     @rule(
         target=calls,
         program=programs,
@@ -162,6 +163,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         branches=st.lists(
             st.lists(st.integers(0, 1), min_size=1, max_size=7), min_size=1, max_size=3
         ),
+        filled=st.sampled_from([0, 0, 0, 0.6, 0.9]),
         max_tokens=st.integers(1, 12),
         follows=st.sampled_from([None, None, 0, 1, 2]),
     )
@@ -171,6 +173,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         base: int,
         kept: int,
         branches: list[list[int]],
+        filled: float,
         max_tokens: int,
         follows: int | None,
     ) -> MultipleResults[int]:
@@ -183,7 +186,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         after = None if follows is None else paths[len(paths) - follows :]
         submitted = []
         for fresh in branches:
-            prompt = (shared + fresh)[: room - 1]
+            large = fresh * int(filled * room)
+            prompt = (shared + (large[: int(filled * room)] or fresh))[: room - 1]
             most = min(max_tokens, room - len(prompt))
             submitted.append(
                 world.submit(program, prompt=prompt, max_tokens=most, after=after)

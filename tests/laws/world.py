@@ -281,7 +281,7 @@ class World:
         most = 20 + 4 * work * max(1, len(self.books.calls))
         while self.scheduler.has_work:
             self.plan()
-            self.commit(forward_ns=1_000)
+            self.commit(forward_ns=500)
             self.check()
             most -= 1
             assert most, f"calls {list(self.books.calls)} do not come to an end"

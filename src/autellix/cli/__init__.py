@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
 from collections.abc import Sequence
 
 from autellix.cli.arguments import parse
@@ -29,6 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed after ``autellix``; None: what really was.
     """
     typed = parse(None if arguments is None else list(arguments))
+    code = _code_of(typed)
+    if arguments is None and threading.active_count() > 1:
+        # A thread may still be loading a model that nobody waits for any more. Torch
+        # aborts a process that ends around it in the usual way.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _code_of(typed: argparse.Namespace) -> ExitCode:
+    """Run the command; say in a line what a user can do something about."""
     try:
         return _run(typed)
     except KeyboardInterrupt:

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from autellix.cli.demo.command import OUT
+
 _EXIT_CODES: Final = """\
 exit codes:
   0    all went well
@@ -60,9 +62,9 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     demo.add_argument(
         "--out",
         type=Path,
-        default=Path(),
+        default=OUT,
         metavar="DIR",
-        help="where the picture goes (here)",
+        help=f"folder that demo.png goes to ({OUT})",
     )
     _add_output(demo)
 

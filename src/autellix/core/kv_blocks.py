@@ -186,7 +186,7 @@ class KVBlocks:
                 lease.blocks[index] = node.device.block
                 self._reference(node)
             else:
-                node.copies.append(Slot(lease.blocks[index], references=1))
+                node.copies += (Slot(lease.blocks[index], references=1),)
             lease.chain.append(node)
             parent = node
 
@@ -273,7 +273,7 @@ class KVBlocks:
         sources = [held(node.device).block for node in hits]
         slots = [Slot(block, references=1, is_moving=True) for block in sources]
         for node, slot in zip(hits, slots, strict=True):
-            node.copies.append(slot)
+            node.copies += (slot,)
         copies = self._copies_into(lease, sources)
         for slot, copy in zip(slots, copies, strict=True):
             slot.block = copy.target
@@ -295,7 +295,8 @@ class KVBlocks:
         node, _ = self.device.cached.popitem(last=False)
         block = held(node.device).block
         if node.copies:  # or what its holder has below could not be found again
-            node.device = node.copies.pop()
+            *others, node.device = node.copies
+            node.copies = tuple(others)
             return block
         node.device = None
         if node.host is None:
@@ -309,7 +310,7 @@ class KVBlocks:
         for node, block in zip(reversed(lease.chain), reversed(known), strict=True):
             slot = node.device or held(None)
             if slot.block != block:  # a copy of its own (K1)
-                node.copies = [copy for copy in node.copies if copy.block != block]
+                node.copies = tuple(c for c in node.copies if c.block != block)
                 self.device.give(block)
                 if node in self.device.cached:
                     self.device.cached.move_to_end(node)

@@ -41,11 +41,11 @@ class Node:
 
     parent: Node | None
     key: tuple[int, ...]
-    children: dict[tuple[int, ...], Node] = attrs.field(factory=dict)
+    children: dict[tuple[int, ...], Node] = attrs.field(factory=lambda: _NO_CHILDREN)
     device: Slot | None = None
     host: Slot | None = None
     is_indexed: bool = True
-    copies: list[Slot] = attrs.field(factory=list)
+    copies: tuple[Slot, ...] = ()
 
     @property
     def is_readable(self) -> bool:
@@ -54,6 +54,9 @@ class Node:
         if device is not None and not device.is_moving:
             return True
         return host is not None and not host.is_moving
+
+
+_NO_CHILDREN: dict[tuple[int, ...], Node] = {}  # of all leaves, and never written to
 
 
 class Tier:
@@ -146,6 +149,8 @@ class PrefixTree:
         """Return the node of ``key`` after ``parent``, made if it is not there."""
         node = parent.children.get(key)
         if node is None:
+            if not parent.children:
+                parent.children = {}
             node = parent.children[key] = Node(parent, key)
         return node
 
@@ -162,7 +167,7 @@ class PrefixTree:
             gone = pending.pop()
             gone.is_indexed = False
             pending.extend(gone.children.values())
-            gone.children = {}
+            gone.children = _NO_CHILDREN
             yield gone
 
     def nodes(self) -> Iterator[Node]:

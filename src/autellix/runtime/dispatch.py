@@ -106,6 +106,7 @@ class Dispatch:
     def close_program(self, session: Session) -> None:
         """End a program and cancel its calls (rule A8)."""
         session.is_closed = True
+        self._cancel_calls(session, partial(ProgramClosed, session.name))
         self._ledger.close(session)
 
     def _cancel_calls(self, session: Session, why: Callable[[], Exception]) -> None:

@@ -48,7 +48,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     Starts at 0 s. Between jumps the clock stands still, also while a worker thread
     of anyio or of ``run_in_executor`` works, unless that thread itself waits for a
-    coroutine on this loop. Timers of one instant fire in the order they were set.
+    coroutine on this loop. Timers of one instant fire in the order they were set, and
+    tasks of one group are cancelled in the same order in every run.
     Sockets and processes live in real time and have no place under this loop.
 
     When nothing can happen any more, ``DeadlockError`` comes out of ``run_forever``,
@@ -68,6 +69,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._now_s = 0.0
         self._thread_patience_s = thread_patience_s
         self._timers_set = itertools.count()
+        self._tasks_started = itertools.count()
         self._executor_jobs = 0
         self._calls_from_threads: Counter[int] = Counter()
         self._calling_thread: int | None = None
@@ -198,7 +200,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         **options: Any,
     ) -> asyncio.Task[T]:
         """Start a task; a thread that started it waits for it, and does not work."""
-        task = super().create_task(coro, name=name, context=context, **options)
+        turn = next(self._tasks_started)
+        task = _OrderedTask(
+            coro, turn, loop=self, name=name, context=context, **options
+        )
         thread = self._calling_thread
         if thread is not None:
             self._calls_from_threads[thread] += 1
@@ -220,6 +225,27 @@ class _OrderedTimer(asyncio.TimerHandle):
         if not isinstance(other, _OrderedTimer):
             return NotImplemented
         return (self.when(), self.turn) < (other.when(), other.turn)
+
+
+class _OrderedTask(asyncio.Task[T]):
+    """A task whose place in a set does not depend on where it lies in memory.
+
+    anyio and asyncio cancel the tasks of a group in the order of a set.
+    """
+
+    def __init__(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        turn: int,
+        **options: Any,
+    ) -> None:
+        self._turn = turn  # first: the task is put into a set as it is made
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._turn
+
+    __eq__ = object.__eq__
 
 
 class _JumpingSelector(selectors.DefaultSelector):

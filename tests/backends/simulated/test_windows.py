@@ -33,6 +33,8 @@ What falls on one and the same instant has the order that the event loop gives i
 """
 STEP_NS = 16 * GRID_NS
 """An eighth of a second, so that calls passed over for long are reserved."""
+END_NS = 240 * STEP_NS + 40
+"""When all consumers leave, one after the other."""
 
 
 @attrs.frozen(kw_only=True)
@@ -183,16 +185,16 @@ async def play(workload: Workload, *, takes_windows: bool) -> dict[str, Any]:
 
     async def arrive(bench: EngineBench, index: int, arrival: Arrival) -> None:
         await sleep_until(arrival.at_ns + index)
-        with anyio.CancelScope() as scope:
-            if arrival.leaves_after_ns is not None:
-                leaves_ns = arrival.at_ns + arrival.leaves_after_ns + 20 + index
-                scope.deadline = leaves_ns / 1e9
+        leaves_ns = END_NS + index
+        if arrival.leaves_after_ns is not None:
+            leaves_ns = arrival.at_ns + arrival.leaves_after_ns + 20 + index
+        with anyio.CancelScope(deadline=leaves_ns / 1e9):
             answer = await bench.answer(call_of(index, arrival))
             ended_s = anyio.current_time()
             seen["answers"].append((index, answer.text, answer.reason, ended_s))
 
     async def look(index: int, at_ns: int) -> None:
-        await sleep_until(at_ns + 40 + index)
+        await sleep_until(at_ns + 55 + index)
         seen["looks"].append(engine.statistics())
 
     async def recalibrate(at_ns: int) -> None:
@@ -207,7 +209,6 @@ async def play(workload: Workload, *, takes_windows: bool) -> dict[str, Any]:
                 tasks.start_soon(look, index, at_ns)
             if workload.recalibrated_at_ns is not None:
                 tasks.start_soon(recalibrate, workload.recalibrated_at_ns)
-        await bench.at_rest(len(workload.arrivals))
         statistics = engine.statistics()
     assert bench.lost is None
     return seen | {

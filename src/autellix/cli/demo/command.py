@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from autellix.cli.demo.workload import Task
     from autellix.core.ranking import Policy
 
-_PICTURE: Final = "autellix-demo.png"
+OUT: Final = Path("autellix-demo")
+_PICTURE: Final = "demo.png"
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +47,7 @@ class DemoOptions:
 
     backend: Literal["torch", "simulated"] = "torch"
     seed: int = 0
-    out: Path = Path()
+    out: Path = OUT
     as_json: bool = False
     is_plain: bool = False
 

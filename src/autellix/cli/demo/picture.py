@@ -178,5 +178,5 @@ def _draw_latencies(axes: Axes, summaries: Sequence[TrialSummary]) -> None:
         axes.bar_label(bars, fmt="%.1f", fontsize=9)
     axes.set_xticks([place + _BAR / 2 for place in range(len(names))], names)
     axes.set(title="mean program latency, seconds")
-    axes.margins(y=0.15)
+    axes.margins(y=0.25)  # room for the legend
     axes.legend(loc="upper right", ncols=len(summaries))

@@ -47,6 +47,11 @@ class ClassSummary:
     cached_tokens: int
     output_tokens: int
 
+    @property
+    def service_a_token_s(self) -> float:
+        """How fast calls were while they ran: their service by the tokens produced."""
+        return self.service_mean_s * self.programs / max(self.output_tokens, 1)
+
 
 @attrs.frozen(kw_only=True)
 class TrialSummary:

@@ -15,6 +15,7 @@ _Row: TypeAlias = tuple[str, "Callable[[ClassSummary], str]"]
 
 _LABEL_WIDTH = 22
 _WIDTH = 8
+_UNEVEN = 1.25  # equal work on an idle machine differs by less
 
 
 def table(trials: Sequence[TrialSummary]) -> str:
@@ -38,17 +39,27 @@ def verdict(trials: Sequence[TrialSummary]) -> list[str]:
     first, *others = trials
     lines = [
         f"{trial.policy}: all programs had ended after {trial.makespan_s:.1f} s"
+        if trial.is_complete
+        else f"{trial.policy}: not all programs ended; "
+        f"those that did had after {trial.makespan_s:.1f} s"
         for trial in trials
     ]
+    if not all(trial.is_complete for trial in trials):
+        return lines
     for trial in others:
         ratios = [
-            f"{name} {one.latency_mean_s / base.latency_mean_s:.2f}"
+            f"{name} {one.latency_mean_s / first.classes[name].latency_mean_s:.2f}"
             for name, one in trial.classes.items()
-            if (base := first.classes.get(name)) and base.latency_mean_s
         ]
         lines.append(
             f"mean program latency under {trial.policy}, as a multiple of that under "
             f"{first.policy}: {', '.join(ratios)}"
+        )
+    speeds_s = [trial.classes[ALL].service_a_token_s for trial in trials]
+    if max(speeds_s) > _UNEVEN * min(speeds_s):
+        lines.append(
+            "do not compare these: the engines themselves ran at different speeds, "
+            "probably because something else used this machine"
         )
     return lines
 
@@ -81,6 +92,7 @@ def _rows(trials: Sequence[TrialSummary]) -> list[_Row]:
         ("latency, P95 s", lambda c: f"{c.latency_p95_s:.2f}"),
         ("s/token, mean", lambda c: f"{c.token_mean_s:.3f}"),
         ("calls' service s", lambda c: f"{c.service_mean_s:.2f}"),
+        ("  a token, ms", lambda c: f"{1000 * c.service_a_token_s:.0f}"),
         *((f"calls' wait s: {why}", _wait_of(why)) for why in waits),
         *((f"preempted by {kind}", _preemptions_of(kind)) for kind in kinds),
         ("prefix hits", lambda c: f"{c.cached_tokens / c.prompt_tokens:.0%}"),
