@@ -1,8 +1,9 @@
 """The torch engine against transformers' continuous batching, and its preemptions.
 
 One thread, bfloat16, CPU seconds of this process, the two sides in turns step by step,
-so that other work on the machine meets both; ratios are medians over pairs of steps. Prompts are random tokens, the same for both sides; at
-long context they are one prompt, so that prefix sharing spares either side its prefill.
+so that other work on the machine meets both; ratios are medians over pairs of steps.
+Prompts are random tokens, the same for both sides; at long context they are one prompt,
+so that prefix sharing spares either side its prefill.
 
     python benchmarks/torch_engine.py [--rounds 3] [--model smollm2-135m] [--json FILE]
 """
@@ -286,8 +287,9 @@ def compare(
     for case in DECODES:
         prompts, pairs = case.prompts(), []
         for _ in range(rounds):
-            sides = [side.run(prompts, DECODE_STEPS * 2) for side in (ours, theirs)]
-            pairs += decode_pairs(*sides, case.calls)
+            ours_steps = ours.run(prompts, DECODE_STEPS * 2)
+            theirs_steps = theirs.run(prompts, DECODE_STEPS * 2)
+            pairs += decode_pairs(ours_steps, theirs_steps, case.calls)
         yield case, pairs
     prompts = FIRST_TOKEN.prompts()
     yield (

@@ -1,6 +1,8 @@
 """What a configuration file may say, and what is said when it says something else."""
 
+import re
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from autellix.errors import ConfigError, MissingExtra
 from autellix.policies import ATLAS, PLAS, Ladder
 from autellix.runtime.autellix_runtime import AutellixRuntime
 
+DOCS = Path(__file__).parents[1] / "docs" / "command-line.md"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "autellix.toml"
 ENGINE = '[[engines]]\nbackend = "simulated"\n'
 
 
@@ -317,3 +321,19 @@ def test_a_checked_configuration_is_a_record(tmp_path: Path) -> None:
     path = written(tmp_path, ENGINE)
     first: Config = load(path)
     assert first == load(path)
+
+
+@pytest.mark.parametrize("block", range(3))
+def test_what_the_documentation_shows_is_good(tmp_path: Path, block: int) -> None:
+    """Each configuration in the docs can be loaded as it stands."""
+    text = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    if "torch" in text[block] and find_spec("torch") is None:
+        pytest.skip("needs the extra torch")
+    assert load(written(tmp_path, text[block])).engines
+
+
+def test_the_example_is_good() -> None:
+    """Its engines and policy are what its comments say."""
+    config = load(EXAMPLE)
+    assert [engine.name for engine in config.engines] == ["left", "right"]
+    assert isinstance(config.policy, PLAS)

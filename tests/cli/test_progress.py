@@ -1,12 +1,13 @@
 """Progress: lines where nobody watches, a live table on a terminal."""
 
 import io
+import logging
 import sys
 
 import anyio
 import pytest
 
-from autellix.cli.progress import Watched, progress
+from autellix.cli.progress import Watched, loading_shown, progress
 from autellix.cli.recording import Recording
 from autellix.runtime import Event, EventKind
 from autellix.testing import run_virtual
@@ -80,3 +81,14 @@ def test_a_terminal_gets_lines_where_they_are_wanted_or_rich_is_missing(
             monkeypatch.setitem(sys.modules, "rich.live", None)
         show(6.0, plain=plain)
         assert terminal.getvalue() == expected
+
+
+def test_what_backends_log_while_loading_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A download of minutes must not look like a hang; afterwards all is as before."""
+    logger = logging.getLogger("autellix.backends.torch.engine")
+    with loading_shown():
+        logger.info("fetching a model")
+    logger.info("not shown")
+    assert capsys.readouterr().err == "  fetching a model\n"

@@ -87,7 +87,7 @@ class PlanLaws:
         ]
         self.growing = [f for f in self.preempted if f.by not in self.admitted]
         self.is_forced = self._may_be_forced()
-        if self.is_forced and not set(self.step) <= set(self._reached()):
+        if self.is_forced and not self._could_enter(*self.step):
             self.seen_kinds["forced progress"] += 1
         self._check_places()
         self._check_step()
@@ -134,6 +134,15 @@ class PlanLaws:
     def _may_be_forced(self) -> bool:
         """Say whether the one call in the step may have been put there by S5."""
         return len(self.step) == 1 and self.running == self.admitted == list(self.step)
+
+    def _could_enter(self, call_id: int) -> bool:
+        """Say whether the pass came to a call, and there was a slot it could have."""
+        running = [i for i, c in self.seen.items() if c.state is CallState.RUNNING]
+        least = self.calls[call_id].level + self.limits.hysteresis_levels
+        has_slot = len(running) < self.limits.slots or any(
+            self.calls[i].level >= least for i in running
+        )
+        return has_slot and call_id in self._reached()
 
     def _reached(self) -> list[int]:
         """Return the candidates that the pass came to, admitted or missed, in order.

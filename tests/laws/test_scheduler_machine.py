@@ -115,12 +115,12 @@ def setups(draw: st.DrawFn, policy: Policy, ranking: Ranking) -> Setup:
             lookahead=draw(st.sampled_from([1, 1, 2, 3])),
             hysteresis_levels=draw(st.integers(1, 2)),
             reserve_after_ns=draw(st.sampled_from([0, 3_000, 30_000])),
-            round_steps=draw(st.sampled_from([1, 1, 3])),
+            round_steps=draw(st.sampled_from([1, 3])),
         ),
         costs=attrs.evolve(
             COSTS, block_transfer_ns=draw(st.sampled_from([60, 60, 6_000]))
         ),
-        device_blocks=draw(st.integers(4, 16)),
+        device_blocks=draw(st.sampled_from([5, 8, 12, 20])),
         host_blocks=draw(st.sampled_from([0, 2, 5, 12])),
         block_tokens=draw(st.integers(1, 3)),
         shares_blocks=draw(st.booleans()),
@@ -150,6 +150,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def open(self, name: str, size: int) -> int:
         return self.world.open(name, size_ns=size * 500)
 
+    @precondition(lambda self: len(self.world.table) > 1)
     @rule(program=consumes(programs))
     def close(self, program: int) -> None:
         self.world.close(program)
@@ -199,11 +200,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     def submit_too_large(self, program: int, excess: int) -> None:
         self.world.submit_too_large(program, excess)
 
+    @precondition(lambda self: len(self.world.books.calls) > 2)
     @rule(call=calls)
     def cancel(self, call: int) -> None:
         self.world.cancel(call)
 
-    @precondition(lambda self: self.world.scheduler.has_live)
+    @precondition(lambda self: self.world.seen["new version"] < 3)
     @rule()
     def update_ranking(self) -> None:
         version = self.world.scheduler.ranking_version + 1
@@ -235,7 +237,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.world.can_plan)
-    @rule(forward_ns=st.lists(st.integers(1, 30), min_size=1, max_size=6))
+    @rule(forward_ns=st.lists(st.integers(1, 30), min_size=1, max_size=9))
     def steps(self, forward_ns: list[int]) -> None:
         for duration in forward_ns:
             if self.world.can_plan:

@@ -108,10 +108,10 @@ async def test_a_bound_call_goes_elsewhere_once_its_prefix_is_cheaper_to_rebuild
         await program.generate([7] * 500, max_tokens=1)
         assert runtime._table.view(program.id).engine == "a"
         cost_s = engines[0].costs.recompute_ns(500) / 1e9
-        began_s = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(runtime.generate, "holds a")
             await anyio.sleep(0.1)
+            began_s = anyio.current_time()
             result = await program.generate([7] * 500, max_tokens=1)
             tasks.cancel_scope.cancel()
     assert result.report.engine == "b"

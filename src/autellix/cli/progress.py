@@ -5,10 +5,11 @@ It goes to standard error, so that standard output holds results alone.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -33,6 +34,22 @@ def say(line: str) -> None:
 def say_loading(doing: str, share: float | None) -> None:
     """Print what an engine that loads is at."""
     say(f"  {doing}" if share in {None, 1.0} else f"  {doing}: {share:.0%}")
+
+
+@contextmanager
+def loading_shown() -> Iterator[None]:
+    """Print what backends log of their loading, while the block runs."""
+    logger = logging.getLogger("autellix.backends")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("  %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 @attrs.frozen(kw_only=True)

@@ -16,7 +16,7 @@ import attrs
 from autellix import config
 from autellix.cli.agent_file import AgentFile, load_agent_file
 from autellix.cli.exit_codes import ExitCode
-from autellix.cli.progress import Watched, progress, say
+from autellix.cli.progress import Watched, loading_shown, progress, say
 from autellix.cli.recording import Recording
 from autellix.errors import ConfigError
 from autellix.runtime import current_program
@@ -78,8 +78,9 @@ def run(options: RunOptions) -> ExitCode:
         _check_simulated(settings)
     ran = _Run()
     is_interrupted = False
+    stdout = redirect_stdout(sys.stderr) if options.as_json else nullcontext()
     try:
-        with redirect_stdout(sys.stderr) if options.as_json else nullcontext():
+        with stdout, loading_shown():
             file = load_agent_file(options.agent_file)
             go = partial(_go, ran, settings.runtime(), file, options)
             if options.is_virtual:
@@ -88,7 +89,7 @@ def run(options: RunOptions) -> ExitCode:
                 anyio.run(go)
     except KeyboardInterrupt:
         is_interrupted = True
-        say("interrupted; this is what was done until then")
+        say("interrupted")
     if options.as_json:
         print(json.dumps(_told(ran), indent=2))
     else:

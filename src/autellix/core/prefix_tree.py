@@ -30,6 +30,9 @@ class Slot:
     is_moving: bool = False
 
 
+_NO_CHILDREN: dict[tuple[int, ...], Node] = {}  # of all leaves, and never written to
+
+
 @attrs.define(eq=False)
 class Node:
     """One full block in its context.
@@ -41,7 +44,7 @@ class Node:
 
     parent: Node | None
     key: tuple[int, ...]
-    children: dict[tuple[int, ...], Node] = attrs.field(factory=lambda: _NO_CHILDREN)
+    children: dict[tuple[int, ...], Node] = attrs.field(default=_NO_CHILDREN)
     device: Slot | None = None
     host: Slot | None = None
     is_indexed: bool = True
@@ -54,9 +57,6 @@ class Node:
         if device is not None and not device.is_moving:
             return True
         return host is not None and not host.is_moving
-
-
-_NO_CHILDREN: dict[tuple[int, ...], Node] = {}  # of all leaves, and never written to
 
 
 class Tier:

@@ -142,7 +142,7 @@ async def _reply(
     program: Program, messages: Sequence[Message], tokens: int
 ) -> CallResult:
     """Return a reply of exactly so many tokens, so that every policy has equal work."""
-    return await program.chat(messages, max_tokens=tokens, ignore_end=False)
+    return await program.chat(messages, max_tokens=tokens, ignore_end=True)
 
 
 def _said(role: str, content: str) -> Message:

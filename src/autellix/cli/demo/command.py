@@ -67,7 +67,8 @@ def demo(options: DemoOptions) -> ExitCode:
             _run(options, trial, policy, tasks)
     except KeyboardInterrupt:
         is_interrupted = True
-        say("interrupted; this is what was done until then")
+        some = "some" if any(trial.calls for trial in trials) else "none"
+        say(f"interrupted, when {some} of the programs had ended")
     summaries = [summarize(trial) for trial in trials if trial.calls]
     picture = None if is_interrupted else _picture(options, trials, summaries)
     _print(options, summaries, picture)

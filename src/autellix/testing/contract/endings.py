@@ -62,25 +62,29 @@ class EndingContract(Contract):
         """Wherever a call is cut, others get their answer and all comes to rest."""
         chance = random.Random(1)
         async with serving(self.make_engine()) as bench:
-            calls = 0
+            expected = (await bench.answer(bench.call(max_tokens=LONG_TOKENS))).chunks
+            measured = bench.call(max_tokens=LONG_TOKENS)
+            assert (await bench.answer(measured)).chunks == expected
+            report = bench.report(measured)
+            took_s = (report.ended_ns - report.submitted_ns) / 1e9
+            cut_early: list[EngineCall] = []
 
             async def cut(after_s: float) -> None:
                 call = bench.call(max_tokens=LONG_TOKENS, is_streamed=after_s > took_s)
+                if after_s < took_s / 4:
+                    cut_early.append(call)
                 with anyio.move_on_after(after_s):
                     await bench.answer(call)
 
-            measured = bench.call(max_tokens=LONG_TOKENS)
-            expected = (await bench.answer(measured)).token_ids
-            report = bench.report(measured)
-            took_s = (report.ended_ns - report.submitted_ns) / 1e9
             async with anyio.create_task_group() as tasks:
                 for n in range(32):
                     tasks.start_soon(cut, chance.random() * took_s * (1 + n % 4))
                 answer = await bench.answer(bench.call(max_tokens=LONG_TOKENS))
-                assert answer.token_ids == expected
-            calls = 34
-            await bench.at_rest(calls)
-            assert bench.reports_by_call() == dict.fromkeys(range(1, calls + 1), 1)
+                assert answer.chunks == expected
+            await bench.at_rest(35)
+            assert bench.reports_by_call() == dict.fromkeys(range(1, 36), 1)
+            for call in cut_early:
+                assert bench.report(call).outcome is Outcome.CANCELLED
             check_at_rest(bench.engine)
 
     async def test_a_call_that_never_fits_is_refused(self) -> None:
