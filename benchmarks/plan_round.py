@@ -21,9 +21,9 @@ import attrs
 
 from autellix.backends.simulated.presets import LLAMA_8B_A100
 from autellix.core.kv_blocks import KVBlocks
+from autellix.core.limits import StepLimits
 from autellix.core.plan import Plan, Sampled
 from autellix.core.records import CallSpec, Job
-from autellix.core.round import StepLimits
 from autellix.core.step_scheduler import StepScheduler
 from autellix.policies import PLAS, Ladder
 from benchmarks.figures import Figure, show

@@ -29,9 +29,9 @@ from autellix.backends.torch.runner import ModelRunner
 from autellix.backends.torch.weights import resolve
 from autellix.core.cost_model import CostModel
 from autellix.core.kv_blocks import KVBlocks
+from autellix.core.limits import StepLimits
 from autellix.core.plan import BlockCopy, Plan, Sampled
 from autellix.core.records import CallSpec, Job
-from autellix.core.round import StepLimits
 from autellix.core.step_scheduler import StepScheduler
 from autellix.policies import FCFS
 

@@ -15,10 +15,11 @@ from autellix.backends.stream import CallStream, FinishReason
 from autellix.core.cost_model import CostModel
 from autellix.core.facts import Ended, Fact
 from autellix.core.kv_blocks import KVBlocks
+from autellix.core.limits import StepLimits
 from autellix.core.plan import Plan
 from autellix.core.records import CallReport, CallSpec, Job, Outcome
-from autellix.core.round import StepLimits
-from autellix.errors import CallFailed, EngineLost
+from autellix.core.step_scheduler import StepScheduler
+from autellix.errors import CallFailed, EngineLost, InvariantError
 from autellix.policies import FCFS
 
 END = 257
@@ -148,11 +149,11 @@ async def test_text_held_back_comes_with_the_end() -> None:
     says = {1: [*b"a", *"é".encode()[:1], END], 2: [*b"aEN", END]}
     loop = make_loop(Executor(says=says))
     async with serving(loop) as reports:
-        for call_id, text in [(1, "a\ufffd"), (2, "aEN")]:
-            asked = call(call_id, stop=["END"])
-            chunks = await read(loop.submit(asked, reports.append))
-            assert "".join(chunk.text for chunk in chunks) == text
-    assert not chunks[-1].token_ids
+        first = await read(loop.submit(call(1, stop=["END"]), reports.append))
+        second = await read(loop.submit(call(2, stop=["END"]), reports.append))
+    assert "".join(chunk.text for chunk in first) == "a\ufffd"
+    assert "".join(chunk.text for chunk in second) == "aEN"
+    assert not second[-1].token_ids
 
 
 async def test_a_whole_answer_is_one_chunk() -> None:
@@ -268,11 +269,32 @@ async def test_aborting_from_a_report_keeps_the_order_of_facts() -> None:
             reports.append(report)
             streams[3]._abort()
 
-        streams[1] = loop.submit(attrs.evolve(call(1)), ended)
+        streams[1] = loop.submit(call(1), ended)
         await read(streams[1])
     ends = [fact.call_id for fact in facts if isinstance(fact, Ended)]
     assert ends == [report.call_id for report in reports]
     assert set(ends) >= {1, 2}
+
+
+async def test_consumers_are_told_even_if_the_books_are_broken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a bug of ours keeps calls from being ended, nobody waits for ever."""
+
+    def broken(scheduler: StepScheduler, outcome: Outcome, now_ns: int) -> None:
+        raise InvariantError("books")
+
+    monkeypatch.setattr(StepScheduler, "end_all", broken)
+    loop = make_loop(Executor(fails_at=1))
+
+    async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        with pytest.raises(InvariantError):
+            await loop.serve(FCFS(), task_status=task_status)
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(serve)
+        with pytest.raises(CallFailed):
+            await read(loop.submit(call(1), print))
 
 
 async def test_before_serving_nothing_is_taken() -> None:

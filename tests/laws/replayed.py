@@ -11,11 +11,12 @@ import attrs
 from autellix.core.cost_model import CostModel
 from autellix.core.facts import Ended, Fact
 from autellix.core.kv_blocks import KVBlocks
+from autellix.core.limits import StepLimits
 from autellix.core.plan import Sampled
 from autellix.core.process_table import ProcessTable
 from autellix.core.ranking import Policy
 from autellix.core.records import CallReport
-from autellix.core.step_scheduler import StepLimits, StepScheduler
+from autellix.core.step_scheduler import StepScheduler
 
 MS = 1_000_000
 COSTS = CostModel(

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from autellix.core.cost_model import CostModel
 from autellix.core.kv_blocks import KVBlocks
+from autellix.core.limits import StepLimits
 from autellix.core.plan import Sampled
 from autellix.core.ranking import InnerOrder, Placement
 from autellix.core.records import CallSpec, Charge, FairnessWindow, Job
-from autellix.core.step_scheduler import StepLimits, StepScheduler
+from autellix.core.step_scheduler import StepScheduler
 from tests.laws.reference import Reference
 from tests.laws.reference_records import Limits
 

@@ -28,9 +28,9 @@ from hypothesis.stateful import (
 )
 
 from autellix.core.cost_model import CostModel
+from autellix.core.limits import StepLimits
 from autellix.core.ranking import InnerOrder, Policy, Ranking
 from autellix.core.records import Charge
-from autellix.core.step_scheduler import StepLimits
 from autellix.policies import (
     ATLAS,
     FCFS,

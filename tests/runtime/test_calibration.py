@@ -21,11 +21,13 @@ async def many(runtime: AutellixRuntime, programs: int, tokens: int) -> None:
         assert [each.error async for each in outcomes] == [None] * programs
 
 
-async def test_new_rankings_are_sent_to_all_engines_with_rising_versions() -> None:
+async def test_new_rankings_are_sent_to_all_engines_with_rising_versions(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Q4: what is seen differs from the default, so every engine gets what fits it."""
     engines = [FakeEngine(name=name, step_s=5.0) for name in ("a", "b")]
     async with AutellixRuntime(engines=engines, policy=PLAS()) as runtime:
-        await many(runtime, 200, 3)
+        await many(runtime, ENDS_TO_JUDGE, 3)
         calibration = runtime._calibration
         assert calibration is not None
         ranking = calibration.ranking
@@ -34,6 +36,7 @@ async def test_new_rankings_are_sent_to_all_engines_with_rising_versions() -> No
         assert ranking.bounds_ns[0] == pytest.approx(15e9, rel=0.1)
         assert runtime.statistics().ranking_version == len(engines[0].versions) > 0
     assert engines[0].versions == engines[1].versions == sorted(engines[0].versions)
+    assert not caplog.records  # Q5 judges a ranking by what ended under it
 
 
 async def test_a_fixed_ladder_is_left_alone() -> None:

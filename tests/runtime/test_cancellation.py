@@ -162,6 +162,9 @@ def check_at_rest(runtime: AutellixRuntime) -> None:
             assert (tier.referenced, tier.moving) == (0, 0)
             assert tier.free + tier.cached == tier.total
     check_ended(runtime)
+    if runtime._late is not None:
+        runtime._late._intake.check_invariants()
+        assert not len(runtime._late._intake._fairness)
 
 
 def check_ended(runtime: AutellixRuntime) -> None:

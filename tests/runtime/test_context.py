@@ -145,6 +145,18 @@ async def test_a_task_that_outlives_its_program_is_told_so() -> None:
             left.set()
 
 
+async def test_an_ended_program_holds_on_to_no_other() -> None:
+    """A nested program that is kept does not keep the one around it."""
+    async with AutellixRuntime(engines=[FakeEngine()]) as runtime:
+        async with runtime.program("outer") as outer, runtime.program("inner") as inner:
+            pass
+        gone = weakref.ref(outer)
+        del outer
+        gc.collect()
+        assert gone() is None
+        assert inner.is_closed
+
+
 async def test_the_runtimes_own_tasks_belong_to_no_program() -> None:
     """A runtime entered inside a program does not hold on to it."""
     seen: list[object] = []

@@ -1,10 +1,13 @@
 """Calls wait in the runtime for engines that want few at a time (rule B4)."""
 
+from contextlib import suppress
+
 import anyio
 import pytest
 
-from autellix import AutellixRuntime, CallRejected, EngineLost
+from autellix import AutellixRuntime, CallFailed, CallRejected, EngineLost
 from autellix.balancers import LeastLoaded, LocalityAware
+from autellix.core.cost_model import CostModel
 from autellix.core.records import WaitReason
 from autellix.policies import FCFS, PLAS, Ladder
 from tests.fakes import FakeEngine
@@ -89,6 +92,24 @@ async def test_a_better_call_passes_the_limit() -> None:
         engine.worst_level = 0
         tasks.start_soon(runtime.generate, "no better")
         await anyio.sleep(0.5)
+        assert len(engine.calls) == 2
+        tasks.cancel_scope.cancel()
+
+
+async def test_better_calls_pass_the_limit_one_at_a_time() -> None:
+    """An engine has one worst resident: not all that wait can take its place."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=1, worst_level=0)
+    async with (
+        AutellixRuntime(engines=[engine], policy=PLAS(ladder=LADDER)) as runtime,
+        anyio.create_task_group() as tasks,
+    ):
+        for number in range(4):
+            tasks.start_soon(runtime.generate, [number])
+        await anyio.sleep(0.5)
+        assert len(engine.calls) == 1
+        engine.worst_level = 2
+        tasks.start_soon(runtime.generate, "one more arrives")
+        await anyio.sleep(0.1)
         assert len(engine.calls) == 2
         tasks.cancel_scope.cancel()
 
@@ -201,6 +222,51 @@ async def test_calls_that_wait_for_a_lost_engine_go_to_another_or_are_told() -> 
             await anyio.sleep(0.1)
             second.crash(OSError("gone"))
         assert not len(runtime._table)
+
+
+async def test_a_call_bound_to_a_lost_engine_does_not_wait_for_it() -> None:
+    """B3: what it would have waited for is gone; a free engine takes it at once."""
+    engines = [
+        FakeEngine(name=name, step_s=5.0, intake_limit_calls=1) for name in ("a", "b")
+    ]
+    for engine in engines:
+        engine.costs = CostModel(step_ns=0, prefill_ns=10**9, decode_ns=0)
+    balancer = LocalityAware(threshold_tokens=1)
+    async with (
+        AutellixRuntime(engines=engines, balancer=balancer) as runtime,
+        runtime.program("long") as program,
+    ):
+        await program.generate([7] * 500, max_tokens=1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ignoring_loss, runtime, [1])
+            await anyio.sleep(0.1)
+            assert engines[0].calls[-1].spec.prompt == (1,)
+            engines[0].crash(OSError("gone"))
+            result = await program.generate([7] * 500, max_tokens=1)
+            tasks.cancel_scope.cancel()
+    assert result.report.engine == "b"
+    assert result.report.wait_s[WaitReason.INTAKE] < 6.0
+
+
+async def ignoring_loss(runtime: AutellixRuntime, prompt: list[int]) -> None:
+    """Make a call that may fail."""
+    with suppress(CallFailed):
+        await runtime.generate(prompt, max_tokens=1)
+
+
+async def test_a_call_taken_by_an_engine_that_is_lost_is_placed_again() -> None:
+    """B5: and the queue counts it once only."""
+    first = FakeEngine(name="first", step_s=1.0, intake_limit_calls=1)
+    second = FakeEngine(name="second", step_s=1.0, intake_limit_calls=1)
+    async with (
+        AutellixRuntime(engines=[first, second], balancer=LeastLoaded()) as runtime,
+        runtime.program("test") as program,
+    ):
+        first.refusal = EngineLost("gone", engine="first")
+        result = await program.generate("hi", max_tokens=2)
+        assert result.report.engine == "second"
+        assert runtime._late is not None
+        assert not len(runtime._late._intake._fairness)
 
 
 async def test_an_engine_that_refuses_what_it_took_tells_the_consumer() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from autellix import AutellixRuntime
 from autellix.backends.protocol import EngineCall
+from autellix.backends.simulated import SimulatedEngine
 from autellix.runtime.splice import TokenSplice, certain_part
 from tests.fakes import FakeEngine
 
@@ -110,6 +111,20 @@ async def test_a_reply_cut_by_a_stop_string_is_spliced_up_to_the_cut() -> None:
         assert result.finish_reason == "stop"
         await program.generate("q:abab!", max_tokens=1)
     assert prompts(engine)[1] == [113, 58, 97, 98, 97, 98, 33]
+
+
+async def test_a_reply_an_engine_has_cut_is_spliced_without_what_was_cut() -> None:
+    """The next prompt has as many tokens as its text, one a byte here."""
+    async with (
+        AutellixRuntime(engines=[SimulatedEngine()]) as runtime,
+        runtime.program("react") as program,
+    ):
+        result = await program.generate("q:", max_tokens=200, stop=["e"])
+        assert result.finish_reason == "stop"
+        assert len(result.token_ids) > len(result.text)
+        prompt = "q:" + result.text + "!"
+        again = await program.generate(prompt, max_tokens=1)
+    assert again.report.prompt_tokens == len(prompt)
 
 
 async def test_token_ids_given_by_the_caller_go_as_they_are() -> None:

@@ -314,3 +314,40 @@ def test_what_the_loop_leans_on_is_still_there() -> None:
     virtual = run_virtual(main)
     assert virtual["cancelled"] == 1
     assert len(virtual["timers"]) == 1
+
+
+@pytest.mark.parametrize("group", ["anyio", "asyncio"])
+def test_a_group_is_cancelled_in_the_same_order_in_every_run(group: str) -> None:
+    """Tasks are told in an order that does not depend on where they lie in memory."""
+
+    async def main() -> list[int]:
+        told: list[int] = []
+
+        async def waits(number: int) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                told.append(number)
+
+        async def fails() -> None:
+            await anyio.sleep(1)
+            raise OSError
+
+        with pytest.raises(ExceptionGroup):
+            if group == "anyio":
+                async with anyio.create_task_group() as tasks:
+                    for number in range(50):
+                        tasks.start_soon(waits, number)
+                    tasks.start_soon(fails)
+            else:
+                async with asyncio.TaskGroup() as others:
+                    for number in range(50):
+                        others.create_task(waits(number))
+                    others.create_task(fails())
+        return told
+
+    junk = [object() for _ in range(10_001)]
+    first = run_virtual(main)
+    del junk[::3]
+    assert sorted(first) == list(range(50))
+    assert run_virtual(main) == first

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from autellix.core.cost_model import CostModel
     from autellix.core.facts import Fact
     from autellix.core.kv_blocks import KVBlocks
+    from autellix.core.limits import StepLimits
     from autellix.core.ranking import Policy, Ranking
     from autellix.core.records import CallReport
-    from autellix.core.round import StepLimits
     from autellix.core.snapshot import EngineStatistics
 
 

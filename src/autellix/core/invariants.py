@@ -136,12 +136,10 @@ def _in_fairness(books: Books) -> Iterator[str]:
 
 
 def _in_reservations(scheduler: StepScheduler) -> Iterator[str]:
-    watched = set(scheduler._skipped)
     for call_id, call in scheduler.books.calls.items():
         if call.is_resident or call.skipped_since_ns is None:
             if call.is_reserved:
                 yield f"call {call_id} is reserved and was not passed over"
             continue
-        due = call.skipped_since_ns + scheduler.limits.reserve_after_ns
-        if not call.is_reserved and (due, call_id) not in watched:
+        if not call.is_reserved and call not in scheduler._passed_over:
             yield f"nobody watches call {call_id}, for which room may have to be kept"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
 if TYPE_CHECKING:
+    from autellix.core.books import Books
     from autellix.core.kv_blocks import KVBlocks
     from autellix.core.records import PreemptionKind, WaitReason
 
@@ -54,6 +56,36 @@ class EngineStatistics:
     device: TierUse
     host: TierUse
     ranking_version: int
+
+
+def snapshot(books: Books, steps: int, ranking_version: int) -> EngineStatistics:
+    """Return the picture of an engine; cost is O(live calls)."""
+    occupancy = Counter(call.level for call in books.calls.values())
+    states = Counter(call.state.value for call in books.calls.values())
+    totals = books.totals
+    return EngineStatistics(
+        steps=steps,
+        running=states["running"],
+        paused=states["paused"],
+        swapped=states["swapped"],
+        waiting=states["waiting"],
+        worst_running_level=max((c.level for c in books.running), default=None),
+        level_occupancy=[occupancy[n] for n in range(books.ranking.levels)],
+        demotions=totals["demotions"],
+        promotions=totals["promotions"],
+        reservations=totals["reservations"],
+        preemptions=dict(books.preemptions),
+        cached_device_tokens=totals["cached_device_tokens"],
+        cached_host_tokens=totals["cached_host_tokens"],
+        prompt_tokens=totals["prompt_tokens"],
+        output_tokens=totals["output_tokens"],
+        model_tokens=totals["model_tokens"],
+        wait_ns=dict(books.ended_wait_ns),
+        service_ns=totals["service_ns"],
+        device=device_use(books.blocks),
+        host=host_use(books.blocks),
+        ranking_version=ranking_version,
+    )
 
 
 def device_use(blocks: KVBlocks) -> TierUse:

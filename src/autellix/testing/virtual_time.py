@@ -148,7 +148,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         waiting = set(self._calls_from_threads)
         anyio_working = self._anyio_threads()[0]
         executor_working = self._executor_jobs - len(waiting - anyio_working)
-        return len(anyio_working - waiting) + max(0, executor_working)
+        return len(anyio_working) + max(0, executor_working)
 
     def run_in_executor(
         self,

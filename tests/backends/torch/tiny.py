@@ -18,9 +18,9 @@ from autellix.backends.torch.runner import ModelRunner
 from autellix.core.cost_model import CostModel
 from autellix.core.facts import Ended
 from autellix.core.kv_blocks import KVBlocks
+from autellix.core.limits import StepLimits
 from autellix.core.plan import Plan, Sampled
 from autellix.core.records import CallReport, CallSpec, Job
-from autellix.core.round import StepLimits
 from autellix.core.step_scheduler import StepScheduler
 
 if TYPE_CHECKING:

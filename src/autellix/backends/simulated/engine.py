@@ -16,7 +16,7 @@ from autellix.backends.simulated.presets import LLAMA_8B_A100, PRESETS
 from autellix.backends.simulated.tokenizer import ByteTokenizer
 from autellix.core.cost_model import CostModel
 from autellix.core.kv_blocks import KVBlocks
-from autellix.core.round import StepLimits
+from autellix.core.limits import StepLimits
 from autellix.errors import EngineLost
 
 if TYPE_CHECKING:

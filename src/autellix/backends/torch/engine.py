@@ -17,7 +17,7 @@ from autellix.backends.step_loop import Executed, StepLoop
 from autellix.backends.torch.options import DEFAULT_MODEL, TorchOptions
 from autellix.backends.torch.worker import Worker
 from autellix.core.kv_blocks import KVBlocks
-from autellix.core.round import StepLimits
+from autellix.core.limits import StepLimits
 from autellix.errors import EngineLost, InvariantError
 
 if TYPE_CHECKING:

@@ -1,0 +1,56 @@
+"""Calls that rounds pass over, and when room is kept for them (rule S4)."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from autellix.core.books import Books
+    from autellix.core.call import Call
+
+
+class PassedOver:
+    """Reserves for calls without blocks that were first passed over long enough ago.
+
+    Args:
+        books: The engine's calls.
+        reserve_after_ns: How long is long enough.
+    """
+
+    def __init__(self, books: Books, reserve_after_ns: int) -> None:
+        self._books = books
+        self._reserve_after_ns = reserve_after_ns
+        self._due: list[tuple[int, int]] = []
+
+    def __contains__(self, call: Call) -> bool:
+        """Say whether ``call`` will be looked at when its time has come."""
+        since = call.skipped_since_ns
+        if since is None:
+            return False
+        return (since + self._reserve_after_ns, call.call_id) in self._due
+
+    def watch(self, skipped: Iterable[Call]) -> None:
+        """Look at these calls again when they have been passed over for long enough."""
+        for call in skipped:
+            if call.skipped_since_ns is not None:
+                due = call.skipped_since_ns + self._reserve_after_ns
+                heapq.heappush(self._due, (due, call.call_id))
+
+    def next_due_ns(self) -> int | None:
+        """Return when a call may next be reserved for."""
+        return self._due[0][0] if self._due else None
+
+    def reserve(self, now_ns: int) -> None:
+        """Keep room for every call whose time has come."""
+        while self._due and self._due[0][0] <= now_ns:
+            due, call_id = heapq.heappop(self._due)
+            call = self._books.calls.get(call_id)
+            if call is None or call.is_reserved or call.skipped_since_ns is None:
+                continue
+            if call.is_resident:
+                continue  # watched again if it loses its blocks
+            if due == call.skipped_since_ns + self._reserve_after_ns:
+                self._books.reserve(call, now_ns)
