@@ -61,6 +61,8 @@ class FakeEngine:
         exit_s: Time to give everything back.
         refusal: What ``submit`` raises, if anything.
         worst_level: What it says is the level of its worst resident.
+        failure: What its consumers get when it breaks.
+        reports_late: Whether a call's report comes a step after its last token.
         calls: All that were submitted.
         history: Words for what was done with it.
         versions: Of the rankings it was sent.
@@ -79,6 +81,8 @@ class FakeEngine:
     intake_limit_calls: int | None = None
     refusal: CallRejected | EngineLost | None = None
     worst_level: int | None = None
+    failure: type[CallFailed | EngineLost] = CallFailed
+    reports_late: bool = False
     calls: list[EngineCall] = attrs.field(factory=list, init=False)
     history: list[str] = attrs.field(factory=list, init=False)
     versions: list[int] = attrs.field(factory=list, init=False)
@@ -192,6 +196,9 @@ class FakeEngine:
             self._live[call_id].is_left = True
 
     def _step(self, live: _Live) -> None:
+        if live.produced == len(live.tokens):
+            self._end(live, Outcome.FINISHED)
+            return
         live.service_ns += round(self.step_s * 1e9)
         if live.is_left:
             self._end(live, Outcome.CANCELLED)
@@ -203,7 +210,8 @@ class FakeEngine:
         text = self.tokenizer.decode([token])
         live.stream.push(Chunk(token_ids=[token], text=text))
         if live.produced == len(live.tokens):
-            self._end(live, Outcome.FINISHED)
+            if not self.reports_late:
+                self._end(live, Outcome.FINISHED)
             is_short = live.produced < live.call.spec.max_tokens
             live.stream.finish(FinishReason.STOP if is_short else FinishReason.LENGTH)
 
@@ -211,7 +219,7 @@ class FakeEngine:
         for live in list(self._live.values()):
             self._end(live, outcome)
             if not live.is_left:
-                error = CallFailed(f"it was {outcome}", engine=self.name)
+                error = self.failure(f"it was {outcome}", engine=self.name)
                 error.__cause__ = self._breakdown
                 live.stream.fail(error)
 

@@ -101,6 +101,14 @@ class Ledger:
                 life.ended_ns = fact.at_ns
                 self._check(life, fact.report)
 
+    def ended(self, program_id: int) -> list[Life]:
+        """Return the calls of a program that have ended."""
+        return [
+            life
+            for life in self.lives.values()
+            if life.spec.program_id == program_id and life.ended_ns is not None
+        ]
+
     def window(self, program_id: int, now_ns: int) -> FairnessWindow:
         """Return T and W since the last promotion, over the program's whole life."""
         return self._union(program_id, (self.promoted_ns.get(program_id, 0), now_ns))

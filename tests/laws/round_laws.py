@@ -93,6 +93,8 @@ class PlanLaws:
         self._check_step()
         self._check_growth()
         self._check_preemptions()
+        if not self.is_forced:
+            assert set(self.admitted) <= set(self._reached()), "admitted out of turn"
         if not self.is_round:
             self._check_between_rounds()
         elif not (self.growing or self.is_forced):

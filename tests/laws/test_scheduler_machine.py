@@ -8,9 +8,9 @@ transition are counted over all of them, and each must have happened.
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import ClassVar
 
-import attrs
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -27,49 +27,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from autellix.core.cost_model import CostModel
-from autellix.core.limits import StepLimits
-from autellix.core.ranking import InnerOrder, Policy, Ranking
-from autellix.core.records import Charge
-from autellix.policies import (
-    ATLAS,
-    FCFS,
-    MLFQ,
-    PLAS,
-    SRPT,
-    Ladder,
-    ProgramFCFS,
-    RemainingTable,
-)
-from tests.laws.world import Setup, World
+from autellix.core.ranking import Policy, Ranking
+from autellix.core.window import Window
+from tests.laws.setups import POLICIES, setups
+from tests.laws.world import World
 
-STEP_NS = 16_000
-LADDERS = (
-    Ladder(bounds_s=(2e-6, 5e-6), quanta_s=(2e-6, 3e-6, 4e-6)),
-    Ladder(bounds_s=(1e-6, 9e-6), quanta_s=(3e-6, 1e-6, 8e-6)),
-)
-TABLES = (
-    SRPT(levels=5, ratio=2.0).ranking(STEP_NS),
-    RemainingTable(bounds_s=(5e-7, 1e-6, 3e-6, 6e-6), hold_s=4e-6),
-)
-POLICIES: dict[str, tuple[Policy, Sequence[Ranking]]] = {
-    "FCFS": (FCFS(), [FCFS().ranking(STEP_NS)] * 2),
-    "ProgramFCFS": (ProgramFCFS(), [ProgramFCFS().ranking(STEP_NS)] * 2),
-    "MLFQ": (MLFQ(beta=1.5), LADDERS),
-    "PLAS": (PLAS(beta=0.75, inner_order=InnerOrder.PROGRAM_ARRIVAL), LADDERS),
-    "ATLAS": (ATLAS(beta=2.0, charge=Charge.WORK), LADDERS),
-    "SRPT": (SRPT(levels=5, ratio=2.0, beta=1.0), TABLES),
-}
-COSTS = CostModel(
-    step_ns=1_000,
-    prefill_ns=40,
-    decode_ns=100,
-    context_ns=3,
-    pair_ps=700,
-    transfer_ns=300,
-    block_transfer_ns=60,
-    nominal_batch=4,
-)
+SHARE = {"MLFQ": 2.0, "PLAS": 2.0, "ATLAS": 1.0, "SRPT": 1.0}
+"""How many times the usual number of examples; more where more can happen."""
 KINDS = {
     "pause",
     "resume",
@@ -100,32 +64,6 @@ KINDS = {
     "window",
     "refusal",
 }
-
-
-@st.composite
-def setups(draw: st.DrawFn, policy: Policy, ranking: Ranking) -> Setup:
-    """Draw an engine: a few slots, few blocks, in either layout."""
-    slots = draw(st.sampled_from([1, 2, 2, 3, 4]))
-    return Setup(
-        policy=policy,
-        ranking=ranking,
-        limits=StepLimits(
-            slots=slots,
-            token_budget=slots + draw(st.integers(0, 6)),
-            lookahead=draw(st.sampled_from([1, 1, 2, 3])),
-            hysteresis_levels=draw(st.integers(1, 2)),
-            reserve_after_ns=draw(st.sampled_from([0, 3_000, 30_000])),
-            round_steps=draw(st.sampled_from([1, 3])),
-        ),
-        costs=attrs.evolve(
-            COSTS, block_transfer_ns=draw(st.sampled_from([60, 60, 6_000]))
-        ),
-        device_blocks=draw(st.sampled_from([5, 8, 12, 20])),
-        host_blocks=draw(st.sampled_from([0, 2, 5, 12])),
-        block_tokens=draw(st.integers(1, 3)),
-        shares_blocks=draw(st.booleans()),
-        caches_prefixes=draw(st.sampled_from([True, True, False])),
-    )
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -246,23 +184,24 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.world.check()
 
     @precondition(lambda self: self.world.can_plan)
-    @rule(step_ns=st.integers(1, 20))
-    def window(self, step_ns: int) -> None:
-        """Take the next steps together, as far as that is sure."""
-        plan = self.world.plan()
-        window = self.world.scheduler.window(plan)
+    @rule(step_ns=st.integers(1, 20), most=st.integers(2, 12))
+    def window(self, step_ns: int, most: int) -> None:
+        """Take the next steps together as far as that is sure; same as singly (S10)."""
+        world = self.world
+        plan = world.plan()
+        window = world.scheduler.window(plan)
         if window is None:
-            self.world.commit(forward_ns=100 * step_ns)
+            world.commit(forward_ns=100 * step_ns)
             return
-        durations = [100 * step_ns]
-        while len(durations) < window.steps:
-            passed = sum(durations)
-            if window.service_ns is not None and passed >= window.service_ns:
-                break
-            if window.until_ns is not None and plan.at_ns + passed >= window.until_ns:
-                break
-            durations.append(100 * step_ns)
-        self.world.commit_window(durations)
+        durations = durations_of(window, plan.at_ns, 100 * step_ns)[:most]
+        twin = deepcopy(world)
+        twin.commit_singly(durations)
+        world.commit_window(durations)
+        assert twin.facts == world.facts
+        rest = deepcopy(world)
+        rest.finish()
+        twin.finish()
+        assert twin.facts == rest.facts
 
     # -- what must hold ----------------------------------------------------------
 
@@ -280,6 +219,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.seen.update(self.world.seen)
 
 
+def durations_of(window: Window, start_ns: int, step_ns: int) -> list[int]:
+    """Return the durations of the equal steps that a window allows."""
+    steps = 1
+    while steps < window.steps:
+        passed_ns = steps * step_ns
+        if window.service_ns is not None and passed_ns >= window.service_ns:
+            break
+        if window.until_ns is not None and start_ns + passed_ns >= window.until_ns:
+            break
+        steps += 1
+    return [step_ns] * steps
+
+
 class Runs:
     """Each policy's machine, run once; what they saw together."""
 
@@ -292,10 +244,12 @@ class Runs:
             seen: Counter[str] = Counter()
             fields = {"policy": policy, "rankings": rankings, "seen": seen}
             machine = type(f"{name}Machine", (SchedulerMachine,), fields)
+            usual = settings.default or settings()
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=60, stateful_step_count=60, report_multiple_bugs=False
+                    max_examples=int(SHARE.get(name, 0.6) * usual.max_examples),
+                    report_multiple_bugs=False,
                 ),
             )
             self.seen[name] = seen

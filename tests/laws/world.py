@@ -27,9 +27,9 @@ from autellix.core.kv_blocks import KVBlocks
 from autellix.core.limits import StepLimits
 from autellix.core.plan import Plan, Sampled
 from autellix.core.prefix_tree import Node
-from autellix.core.process_table import ProcessTable
+from autellix.core.process_table import ProcessTable, ProgramView
 from autellix.core.ranking import Placement, Policy, Ranking
-from autellix.core.records import Outcome, PreemptionKind
+from autellix.core.records import CallReport, Outcome, PreemptionKind
 from autellix.core.starvation import is_starving
 from autellix.core.step_scheduler import StepScheduler
 from tests.laws.ledger import Ledger
@@ -87,6 +87,7 @@ class World:
     Attributes:
         now_ns: Never goes back.
         seen: How often each kind of thing happened.
+        facts: All that happened, in order.
         transcripts: Tokens of every call that ended.
         paths_ns: Of every call that ended, for the ``after`` of those that follow it.
     """
@@ -101,11 +102,13 @@ class World:
         self.ledger = Ledger(setup.costs)
         self.now_ns = 0
         self.seen: Counter[str] = Counter()
+        self.facts: list[Fact] = []
         self.transcripts: list[Sequence[int]] = []
         self.paths_ns: dict[int, int] = {}
         self.plan_in_flight: Plan | None = None
         self._is_executed = False
         self._calls: dict[int, Call] = {}
+        self._starts_ns: dict[int, int] = {}
         self._steps_left = 0
 
     @property
@@ -132,12 +135,17 @@ class World:
         max_tokens: int,
         after: Sequence[int] | None = None,
     ) -> int:
+        before = self.table.view(program_id)
         spec = self.table.submit(
             program_id,
             prompt=prompt,
             max_tokens=max_tokens,
             now_ns=self.now_ns,
             after=after,
+        )
+        assert spec.inherited_ns == self.setup.policy.inherited_ns(before, after)
+        self._starts_ns[spec.call_id] = (
+            before.critical_path_ns if after is None else max(after, default=0)
         )
         call = self.scheduler.submit(spec, self.now_ns)
         self._calls[call.call_id] = call
@@ -235,6 +243,13 @@ class World:
         self._close_step(ended_ns, before)
         self.seen["write-back"] += len(self.blocks.host.writes)
 
+    def commit_singly(self, durations_ns: Sequence[int]) -> None:
+        """Let so many steps end one after the other; the first is in flight."""
+        for place, duration_ns in enumerate(durations_ns):
+            if place:
+                self.plan()
+            self.commit(forward_ns=duration_ns)
+
     def commit_window(self, durations_ns: Sequence[int]) -> None:
         """Let so many equal steps end at once; a window must have been offered."""
         plan = self.plan_in_flight
@@ -270,9 +285,9 @@ class World:
             clock = fairness.clock(program_id)
             assert clock.window == self.ledger.window(program_id, clock.settled_ns)
         for view in self.table.views():
-            if not view.live_calls:
-                brute = self.ledger.lifetime(view.program_id, self.now_ns)
-                assert (view.ran_ns, view.waited_ns) == (brute.ran_ns, brute.waited_ns)
+            self._check_row(view)
+        if self.plan_in_flight is None and not self.scheduler.has_work:
+            self.check_rest()
 
     def finish(self) -> None:
         """Let all calls end by themselves, and all blocks come to rest (K4, S5).
@@ -284,7 +299,7 @@ class World:
             self.commit(forward_ns=10)
         calls = self.books.calls
         work = sum(len(call.tokens) + call.remaining for call in calls.values())
-        steps_left = 3 + work * (1 + len(calls))
+        steps_left = 3 + 3 * work
         while self.scheduler.has_work:
             self.plan()
             self.commit(forward_ns=10)
@@ -326,6 +341,25 @@ class World:
         self._check_placed(before)
         self._take_facts()
 
+    def _check_row(self, view: ProgramView) -> None:
+        """A row is the sum, or the longest chain, of what its ended calls used (A5)."""
+        lives = self.ledger.ended(view.program_id)
+        assert view.service_ns == sum(life.service_ns for life in lives)
+        assert view.work_ns == sum(life.work_ns for life in lives)
+        paths = [self.paths_ns[life.spec.call_id] for life in lives]
+        assert view.critical_path_ns == max(paths, default=0)
+        if not view.live_calls:
+            brute = self.ledger.lifetime(view.program_id, self.now_ns)
+            assert (view.ran_ns, view.waited_ns) == (brute.ran_ns, brute.waited_ns)
+
+    def _end(self, report: CallReport) -> None:
+        call_id = report.call_id
+        path_ns = self.paths_ns[call_id] = self.table.end(report)
+        run_ns = report.run_ns(self.setup.policy.charge)
+        assert path_ns == self._starts_ns[call_id] + run_ns
+        self.transcripts.append(list(self._calls[call_id].tokens))
+        assert report.computed_tokens == self.memory.entered[call_id]
+
     def _check_placed(self, before: Sequence[tuple[Call, int, int | None]]) -> None:
         """Calls that ran and did not end were placed anew when they expired (Q1)."""
         for call, level, expires_at_ns in before:
@@ -354,14 +388,12 @@ class World:
 
     def _take_facts(self) -> list[Fact]:
         facts = self.scheduler.take_facts()
+        self.facts += facts
         self.ledger.take(facts)
         for fact in facts:
             self._count(fact)
             if isinstance(fact, Ended):
-                self.paths_ns[fact.call_id] = self.table.end(fact.report)
-                self.transcripts.append(list(self._calls[fact.call_id].tokens))
-                entered = self.memory.entered[fact.call_id]
-                assert fact.report.computed_tokens == entered
+                self._end(fact.report)
         return facts
 
     def _count(self, fact: Fact) -> None:

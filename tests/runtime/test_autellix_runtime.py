@@ -4,6 +4,7 @@ import gc
 import logging
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from anyio.abc import TaskStatus
 from autellix import (
     AutellixRuntime,
     BackendUnavailable,
+    EngineLost,
     ModelRefused,
     RuntimeClosed,
 )
@@ -108,6 +110,36 @@ async def test_a_runtime_is_entered_once() -> None:
     with pytest.raises(RuntimeError, match="entered once"):
         async with runtime:
             pytest.fail("the block must not be entered")
+
+
+async def test_an_engine_lost_before_it_serves_keeps_the_runtime_from_beginning() -> (
+    None
+):
+    """Then there is nothing yet that could go on without it."""
+
+    class Stillborn(FakeEngine):
+        async def serve(
+            self,
+            policy: Policy,
+            listener: Callable[[Fact], None] | None = None,
+            *,
+            task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+        ) -> None:
+            raise EngineLost("no first step", engine=self.name)
+
+    engine = Stillborn()
+    with pytest.raises(EngineLost, match="no first step"):
+        async with AutellixRuntime(engines=[engine, FakeEngine(name="other")]):
+            pytest.fail("the block must not be entered")
+    assert engine.history == ["entered", "left"]
+
+
+def test_a_configuration_file_makes_a_runtime(tmp_path: Path) -> None:
+    """``from_config`` is the constructor with names in the place of instances."""
+    path = tmp_path / "autellix.toml"
+    path.write_text('[[engines]]\nbackend = "simulated"\nname = "one"\n')
+    runtime = AutellixRuntime.from_config(path)
+    assert [handle.name for handle in runtime._fleet] == ["one"]
 
 
 # -- outside of the block --------------------------------------------------------

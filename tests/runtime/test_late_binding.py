@@ -1,12 +1,19 @@
 """Calls wait in the runtime for engines that want few at a time (rule B4)."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
 import pytest
 
 from autellix import AutellixRuntime, CallFailed, CallRejected, EngineLost
-from autellix.balancers import LeastLoaded, LocalityAware
+from autellix.balancers import (
+    Choice,
+    EngineView,
+    LeastLoaded,
+    LocalityAware,
+    Placing,
+)
 from autellix.core.cost_model import CostModel
 from autellix.core.records import WaitReason
 from autellix.policies import FCFS, PLAS, Ladder
@@ -233,13 +240,13 @@ async def test_a_call_bound_to_a_lost_engine_does_not_wait_for_it() -> None:
         engine.costs = CostModel(step_ns=0, prefill_ns=10**9, decode_ns=0)
     balancer = LocalityAware(threshold_tokens=1)
     async with (
-        AutellixRuntime(engines=engines, balancer=balancer) as runtime,
+        AutellixRuntime(engines=engines, balancer=balancer, policy=FCFS()) as runtime,
         runtime.program("long") as program,
     ):
         await program.generate([7] * 500, max_tokens=1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ignoring_loss, runtime, [1])
-            await anyio.sleep(0.1)
+            await anyio.sleep(6.0)  # it has delivered a token, so it is not retried
             assert engines[0].calls[-1].spec.prompt == (1,)
             engines[0].crash(OSError("gone"))
             result = await program.generate([7] * 500, max_tokens=1)
@@ -251,7 +258,7 @@ async def test_a_call_bound_to_a_lost_engine_does_not_wait_for_it() -> None:
 async def ignoring_loss(runtime: AutellixRuntime, prompt: list[int]) -> None:
     """Make a call that may fail."""
     with suppress(CallFailed):
-        await runtime.generate(prompt, max_tokens=1)
+        await runtime.generate(prompt, max_tokens=3)
 
 
 async def test_a_call_taken_by_an_engine_that_is_lost_is_placed_again() -> None:
@@ -267,6 +274,44 @@ async def test_a_call_taken_by_an_engine_that_is_lost_is_placed_again() -> None:
         assert result.report.engine == "second"
         assert runtime._late is not None
         assert not len(runtime._late._intake._fairness)
+
+
+class FirstOfAll:
+    """Sends every call to the first engine there is, and binds its program to it."""
+
+    def choose(
+        self, placing: Placing, engines: Sequence[EngineView], *, turn: int
+    ) -> Choice:
+        return Choice(engine=engines[0].name, binds=True)
+
+
+async def test_a_loss_seen_at_submission_frees_those_who_wait_for_the_engine() -> None:
+    """B3: they go where there is room at once, whoever found the engine lost."""
+    engines = [
+        FakeEngine(name=name, step_s=5.0, intake_limit_calls=1) for name in ("a", "b")
+    ]
+    engines[0].costs = CostModel(step_ns=0, prefill_ns=10**9, decode_ns=0)
+    policy = PLAS(ladder=LADDER, beta=None)
+    async with (
+        AutellixRuntime(
+            engines=engines, balancer=FirstOfAll(), policy=policy
+        ) as runtime,
+        runtime.program("old") as program,
+        anyio.create_task_group() as tasks,
+    ):
+        await program.generate([7] * 500, max_tokens=1)
+        tasks.start_soon(ignoring_loss, runtime, [1])
+        await anyio.sleep(0.1)
+        tasks.start_soon(program.generate, [8] * 500)
+        await anyio.sleep(0.1)
+        assert not engines[1].calls
+        engines[0].worst_level = 1
+        engines[0].refusal = EngineLost("gone", engine="a")
+        async with runtime.program("new") as new:
+            tasks.start_soon(new.generate, [9])
+            await anyio.sleep(0.1)
+            assert [call.spec.prompt[0] for call in engines[1].calls] == [8]
+            tasks.cancel_scope.cancel()
 
 
 async def test_an_engine_that_refuses_what_it_took_tells_the_consumer() -> None:

@@ -1,11 +1,16 @@
 """An engine that fails takes with it what it delivered, and nothing else (B3, B5)."""
 
+from collections.abc import Callable
+
 import anyio
 import pytest
+from anyio.abc import TaskStatus
 
 from autellix import AutellixRuntime, CallFailed, EngineLost, Event
 from autellix.backends.simulated import SimulatedEngine
 from autellix.balancers import LocalityAware, RoundRobin
+from autellix.core.facts import Fact
+from autellix.core.ranking import Policy
 from autellix.policies import PLAS
 from tests.fakes import FakeEngine
 
@@ -147,6 +152,55 @@ async def test_a_program_bound_to_a_lost_engine_is_bound_anew() -> None:
         assert runtime._table.view(program.id).engine is None
         await program.generate("a long prompt", max_tokens=1)
         assert runtime._table.view(program.id).engine == "b"
+
+
+async def test_an_engine_that_stops_serving_by_itself_is_lost() -> None:
+    """Whatever its reason was, it takes no more calls."""
+
+    class Quitter(FakeEngine):
+        async def serve(
+            self,
+            policy: Policy,
+            listener: Callable[[Fact], None] | None = None,
+            *,
+            task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+        ) -> None:
+            task_status.started()
+            await anyio.sleep(1.0)
+
+    async with AutellixRuntime(engines=[Quitter(name="quitter")]) as runtime:
+        await anyio.sleep(2.0)
+        with pytest.raises(EngineLost, match="'quitter' was lost"):
+            await runtime.generate("hi")
+
+
+async def test_consumers_get_one_error_for_a_failed_call_whatever_the_engine_says() -> (
+    None
+):
+    """It is ``CallFailed``, with what the engine said as its cause."""
+    engine = FakeEngine(failure=EngineLost)
+    async with AutellixRuntime(engines=[engine]) as runtime:
+        engine.crash(BREAK)
+        with pytest.raises(CallFailed) as raised:
+            await runtime.generate("hi")
+    assert isinstance(raised.value.__cause__, EngineLost)
+
+
+async def test_a_failed_call_of_a_program_that_has_ended_is_not_sent_again() -> None:
+    """B5 is for programs that still want the result."""
+    first, second = FakeEngine(name="first"), FakeEngine(name="second")
+    async with AutellixRuntime(engines=[first, second]) as runtime:
+        program = runtime.program("test")
+        await program.__aenter__()
+
+        def leave(event: Event) -> None:
+            if event.kind == "ended":
+                runtime._dispatch.close_program(program._entered())
+
+        first.crash(BREAK)
+        with runtime.listen(leave), pytest.raises(CallFailed):
+            await program.generate("hi")
+    assert not second.calls
 
 
 async def test_a_simulated_engine_that_crashes_is_lost_in_the_same_way() -> None:

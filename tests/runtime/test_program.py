@@ -372,6 +372,15 @@ async def test_leaving_a_stream_early_cancels_the_call_and_books_what_it_used() 
         assert (view.live_calls, view.calls, view.service_ns) == (0, 1, 2 * 10**9)
 
 
+async def test_a_result_waits_for_its_report() -> None:
+    """An engine may hand over the last token before it has closed its books."""
+    engine = FakeEngine(step_s=1.0, reports_late=True)
+    async with AutellixRuntime(engines=[engine]) as runtime:
+        result = await runtime.generate("hi", max_tokens=2)
+    assert result.text == "ab"
+    assert result.report.ended_s == pytest.approx(3.0)
+
+
 async def test_a_timeout_stays_a_timeout() -> None:
     """Cancellation is never converted; the call behind it is gone."""
     engine = SimulatedEngine()

@@ -35,17 +35,19 @@ class Found(NamedTuple):
     Attributes:
         nodes: Index nodes: ``device`` of them on the engine, the rest in the host tier.
         device: How many of ``nodes`` are on the engine.
+        idle: How many of those nobody references: they are found, and available.
         private: Host blocks only this call knows (it was swapped out).
         tokens: Tokens they hold together.
     """
 
     nodes: Sequence[Node]
     device: int
+    idle: int
     private: Sequence[int]
     tokens: int
 
 
-NOTHING_FOUND = Found((), 0, (), 0)
+NOTHING_FOUND = Found((), 0, 0, (), 0)
 
 
 class KVBlocks:
@@ -102,20 +104,20 @@ class KVBlocks:
         """
         lease = call.lease
         if call.state is CallState.SWAPPED:
-            device = _count_on_device(lease.host_chain)
-            return Found(lease.host_chain, device, lease.host_private, call.computed)
+            chain, private = lease.host_chain, lease.host_private
+            return Found(chain, *_count_on_device(chain), private, call.computed)
         if not self.caches_prefixes:
             return NOTHING_FOUND
         limit = (len(call.tokens) - 1) // self.block_tokens
         self.tree.extend_match(lease.found, call.tokens, limit)
-        device = _count_on_device(lease.found)
+        device, idle = _count_on_device(lease.found)
         end = device
         for node in lease.found[device:]:
             if node.host is None or node.host.is_moving:
                 break
             end += 1
         nodes = lease.found if end == len(lease.found) else lease.found[:end]
-        return Found(nodes, device, (), end * self.block_tokens)
+        return Found(nodes, device, idle, (), end * self.block_tokens)
 
     def lacking(self, call: Call, found: Found, tokens: int) -> int:
         """Return how many blocks are missing to hold ``tokens`` of ``call``.
@@ -125,9 +127,8 @@ class KVBlocks:
         needed = self.blocks_for(tokens) - len(call.lease.blocks)
         there = self.device.available
         if self.shares_blocks and found.device:
-            is_cached = self.device.cached.__contains__
             needed -= found.device
-            there -= sum(map(is_cached, found.nodes[: found.device]))
+            there -= found.idle
         return needed - there
 
     # -- taking ------------------------------------------------------------------
@@ -148,7 +149,7 @@ class KVBlocks:
             self.host.read(lease)
         lease.chain.extend(hits)
         if self.shares_blocks:
-            lease.blocks.extend(map(self._reference, hits))
+            self._hold(lease, hits)
         else:
             self._hits += self._copy_hits(lease, hits)
         self._loads += self._copies_into(lease, loads)
@@ -182,9 +183,11 @@ class KVBlocks:
             if node.device is None:
                 node.device = Slot(lease.blocks[index], references=1)
             elif self.shares_blocks:
+                if not node.device.references:
+                    del self.device.cached[node]
+                node.device.references += 1
                 self.device.give(lease.blocks[index])
                 lease.blocks[index] = node.device.block
-                self._reference(node)
             else:
                 node.copies += (Slot(lease.blocks[index], references=1),)
             lease.chain.append(node)
@@ -280,13 +283,15 @@ class KVBlocks:
         self._arriving += slots
         return copies
 
-    def _reference(self, node: Node) -> int:
-        """Hold the block of ``node``, and return it."""
-        slot = node.device or held(None)
-        if slot.references == 0:
-            del self.device.cached[node]
-        slot.references += 1
-        return slot.block
+    def _hold(self, lease: Lease, nodes: Sequence[Node]) -> None:
+        """Give ``lease`` a share in the blocks of ``nodes``."""
+        cached, blocks = self.device.cached, lease.blocks
+        for node in nodes:
+            slot = node.device or held(None)
+            if not slot.references:
+                del cached[node]
+            slot.references += 1
+            blocks.append(slot.block)
 
     def _take_device(self) -> int:
         block = self.device.take()
@@ -347,10 +352,14 @@ class KVBlocks:
         return kept
 
 
-def _count_on_device(nodes: Iterable[Node]) -> int:
-    count = 0
+def _count_on_device(nodes: Iterable[Node]) -> tuple[int, int]:
+    """Return how many nodes of a chain are there, and how many of them are idle."""
+    count = idle = 0
     for node in nodes:
-        if node.device is None or node.device.is_moving:
-            return count
+        slot = node.device
+        if slot is None or slot.is_moving:
+            break
         count += 1
-    return count
+        if not slot.references:
+            idle += 1
+    return count, idle

@@ -178,16 +178,14 @@ class Round:
             self._evict(victim, call)
         if giver is not None and giver not in victims:
             self._pause(giver, call)
-        self._admit(call, found.tokens + tokens)
+        upto = found.tokens + tokens
+        if victims:  # that went to the host pool may have pushed out what was found
+            found = self._found(call)
+        self._admit(call, found, upto)
         return True
 
-    def _admit(self, call: Call, upto: int) -> None:
-        """Admit and compute up to token ``upto``, or as far as the budget goes.
-
-        What it starts from is looked up again: victims that went to the host pool may
-        have pushed out what was found there.
-        """
-        found = self._found(call)
+    def _admit(self, call: Call, found: Found, upto: int) -> None:
+        """Admit and compute up to token ``upto``, or as far as the budget goes."""
         tokens = min(upto - found.tokens, self._budget)
         upto = self._upto(call, found, tokens)
         self.books.admit(call, found, upto, self.now_ns)
@@ -198,7 +196,7 @@ class Round:
 
     def _found(self, call: Call) -> Found:
         if call.state is CallState.PAUSED:
-            return Found((), 0, (), call.computed)
+            return Found((), 0, 0, (), call.computed)
         return self.books.blocks.find(call)
 
     def _upto(self, call: Call, found: Found, tokens: int) -> int:
@@ -329,5 +327,5 @@ class Round:
             if self.books.blocks.lacking(call, found, upto) <= 0:
                 break
             self._evict(next(self._residents_after()), call)
-        self._admit(call, found.tokens + tokens)
+        self._admit(call, found, found.tokens + tokens)
         self.books.running = self._kept

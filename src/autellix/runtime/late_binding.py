@@ -84,10 +84,11 @@ class LateBinding:
             rebuild_ns=chosen.engine.costs.recompute_ns(len(call.prompt)),
             now_ns=now_ns(),
         )
+        self._changed.set()
         self.serve(chosen)
         for handle in eligible:
-            self.serve(handle)
-        self._changed.set()
+            if handle is not chosen:
+                self.serve(handle)
 
     def serve(self, handle: EngineHandle) -> None:
         """Let an engine take what it has room for, and one call past its limit."""
@@ -131,6 +132,7 @@ class LateBinding:
         has_row = program_id in self._table
         window = self._table.view(program_id).window if has_row else FairnessWindow()
         self._intake.ended(program_id, window, now_ns())
+        self._changed.set()  # the program waits now, if others of its calls do
 
     def update_ranking(self, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
@@ -144,6 +146,7 @@ class LateBinding:
             deadline_s = float("inf") if change_ns is None else change_ns / NS_PER_S
             with anyio.CancelScope(deadline=deadline_s):
                 await self._changed.wait()
+                continue
             self._intake.advance(now_ns())
             self._serve_all()
 

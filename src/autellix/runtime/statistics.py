@@ -147,7 +147,8 @@ class Totals:
         self.cached_device_tokens += report.cached_device_tokens
         self.cached_host_tokens += report.cached_host_tokens
         self.output_tokens += report.output_tokens
-        self.wait_ns.update(report.wait_ns)
+        for reason, waited_ns in report.wait_ns.items():
+            self.wait_ns[reason] += waited_ns
         if intake_ns:
             self.wait_ns[WaitReason.INTAKE] += intake_ns
 

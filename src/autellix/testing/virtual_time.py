@@ -21,6 +21,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 import anyio
 from anyio._backends import _asyncio as anyio_asyncio
 
+from autellix.testing.loop_order import (
+    OrderedTask,
+    OrderedTimer,
+    keep_order_of_scopes,
+)
+
 if TYPE_CHECKING:
     import concurrent.futures
     from contextvars import Context
@@ -88,7 +94,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Set a timer; asyncio's own does not order timers of one instant."""
-        timer = _OrderedTimer(when, callback, args, self, context)
+        timer = OrderedTimer(when, callback, args, self, context)
         timer.turn = next(self._timers_set)
         heapq.heappush(self._scheduled, timer)
         timer._scheduled = True  # noqa: SLF001 - asyncio counts those it cancels
@@ -148,7 +154,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         waiting = set(self._calls_from_threads)
         anyio_working = self._anyio_threads()[0]
         executor_working = self._executor_jobs - len(waiting - anyio_working)
-        return len(anyio_working) + max(0, executor_working)
+        return len(anyio_working - waiting) + max(0, executor_working)
 
     def run_in_executor(
         self,
@@ -201,9 +207,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Task[T]:
         """Start a task; a thread that started it waits for it, and does not work."""
         turn = next(self._tasks_started)
-        task = _OrderedTask(
-            coro, turn, loop=self, name=name, context=context, **options
-        )
+        task = OrderedTask(coro, turn, loop=self, name=name, context=context, **options)
         thread = self._calling_thread
         if thread is not None:
             self._calls_from_threads[thread] += 1
@@ -215,37 +219,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._calls_from_threads += Counter()  # drops what is zero
 
 
-class _OrderedTimer(asyncio.TimerHandle):
-    """A timer that knows its turn among those of the same instant."""
-
-    turn = 0
-    _scheduled: bool
-
-    def __lt__(self, other: object) -> bool:
-        if not isinstance(other, _OrderedTimer):
-            return NotImplemented
-        return (self.when(), self.turn) < (other.when(), other.turn)
-
-
-class _OrderedTask(asyncio.Task[T]):
-    """A task whose place in a set does not depend on where it lies in memory.
-
-    anyio and asyncio cancel the tasks of a group in the order of a set.
-    """
-
-    def __init__(
-        self,
-        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
-        turn: int,
-        **options: Any,
-    ) -> None:
-        self._turn = turn  # first: the task is put into a set as it is made
-        super().__init__(coro, **options)
-
-    def __hash__(self) -> int:
-        return self._turn
-
-    __eq__ = object.__eq__
+keep_order_of_scopes(VirtualTimeLoop)  # at import: it must be done once, and early
 
 
 class _JumpingSelector(selectors.DefaultSelector):

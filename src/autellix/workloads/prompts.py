@@ -31,8 +31,15 @@ class Words:
 
     seed: int = 0
     vocabulary: range = VOCABULARY
+    # A tuple, not the range, which would make a new int of each token: equal ids that
+    # are one object take no memory, and are quicker to compare.
+    _ids: tuple[int, ...] = attrs.field(init=False)
     _groups: dict[str, list[int]] = attrs.field(factory=dict, init=False)
     _group_chances: dict[str, random.Random] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Lay the ids out."""
+        self._ids = tuple(self.vocabulary)
 
     def of_group(self, name: str, tokens: int) -> list[int]:
         """Return what the prompts of a prefix group begin with."""
@@ -40,13 +47,13 @@ class Words:
         if name not in self._group_chances:
             self._group_chances[name] = random.Random(f"{self.seed}/group/{name}")
         missing = max(0, tokens - len(words))
-        words += self._group_chances[name].choices(self.vocabulary, k=missing)
+        words += self._group_chances[name].choices(self._ids, k=missing)
         return words[:tokens]
 
     def of_call(self, program_id: str, call_id: int, tokens: int) -> list[int]:
         """Return what is new in the prompt of a call."""
         chance = random.Random(f"{self.seed}/call/{call_id}/{program_id}")
-        return chance.choices(self.vocabulary, k=tokens)
+        return chance.choices(self._ids, k=tokens)
 
 
 @attrs.define(eq=False)

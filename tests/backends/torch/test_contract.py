@@ -36,3 +36,25 @@ class TestTorchEngine(EngineContract):
         assert isinstance(engine, TorchEngine)
         assert engine._executor is not None
         engine._executor.close()  # the next step finds no model
+
+
+class TestSmallTorchEngine(TestTorchEngine):
+    """On trio, without prefix cache and host pool, with hardly any memory."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "trio"
+
+    def make_engine(self) -> Engine:
+        return TorchEngine.from_pretrained(
+            self.folder,
+            dtype="float32",
+            slots=2,
+            token_budget=8,
+            kv_tokens=160,
+            host_tokens=0,
+            block_tokens=4,
+            threads=1,
+            caches_prefixes=False,
+            costs=COSTS,
+        )

@@ -95,6 +95,17 @@ def test_rounding_of_the_batch_does_not_change_a_drawn_token() -> None:
     assert draw_tokens(logits, draws) == draw_tokens(logits + noise, draws)
 
 
+def test_nor_does_it_where_only_some_tokens_are_left() -> None:
+    """Groups of equal tokens, of which ``top_k`` leaves two whole ones."""
+    levels = torch.arange(20.0).repeat_interleave(50) / 2
+    shuffled = levels[torch.randperm(1_000, generator=torch.Generator().manual_seed(1))]
+    noise = torch.randn(300, 1_000, generator=torch.Generator().manual_seed(2)) * 1e-6
+    sampling = Sampling(temperature=1.0, top_k=100)
+    draws = [Draw(sampling, "s", place) for place in range(300)]
+    plain = shuffled.expand(300, -1)
+    assert draw_tokens(plain, draws) == draw_tokens(plain + noise, draws)
+
+
 def test_a_very_low_temperature_is_greedy() -> None:
     """Nothing overflows."""
     logits = torch.tensor([[5.0, 80.0, -80.0]])

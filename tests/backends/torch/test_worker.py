@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what it does on its own is tested
+import os
 import threading
 
 import anyio
 import pytest
 import torch
 
-from autellix.backends.torch.worker import Worker, share
+from autellix.backends.torch.worker import Worker, physical_cores, share
 
 pytestmark = pytest.mark.both_loops
 
@@ -109,6 +110,21 @@ async def test_each_worker_has_the_number_of_cores_it_was_given() -> None:
     for worker in workers.values():
         worker.stop()
     assert torch.get_num_threads() == own
+
+
+async def test_workers_without_a_number_share_the_cores_as_they_come_and_go() -> None:
+    """Looked at before each job."""
+    first, second = Worker("one"), Worker("two")
+    first.start()
+    cores = await first.run(physical_cores)
+    assert 1 <= cores <= (os.cpu_count() or 1)
+    assert await first.run(torch.get_num_threads) == share(cores, 1)
+    second.start()
+    assert await first.run(torch.get_num_threads) == share(cores, 2)
+    assert await second.run(torch.get_num_threads) == share(cores, 2)
+    second.stop()
+    assert await first.run(torch.get_num_threads) == share(cores, 1)
+    first.stop()
 
 
 @pytest.mark.parametrize(

@@ -204,9 +204,7 @@ class SimulatedLoop(CallLoop):
         produced = {}
         for call, _ in flight.plan.calls:
             start = call.produced
-            tokens = self._output_of(call)[start : start + steps]
-            produced[call.call_id] = tokens
-            self._live[call.call_id].take_plain(tokens)
+            produced[call.call_id] = self._output_of(call)[start : start + steps]
         scheduler.commit_window(flight.plan, produced, ended_ns=flight.end_ns(steps))
         self._deliver(scheduler)
 
@@ -216,12 +214,8 @@ class SimulatedLoop(CallLoop):
             if call.computed + tokens == len(call.tokens):
                 token = self._output_of(call)[call.produced]
                 live = self._live[call.call_id]
-                if live.is_plain:
-                    live.take_plain((token,))
-                    samples[call.call_id] = Sampled(token)
-                else:
-                    is_last = live.take(TokenSample(token=token))
-                    samples[call.call_id] = Sampled(token, is_last)
+                is_last = not live.is_plain and live.take(TokenSample(token=token))
+                samples[call.call_id] = Sampled(token, is_last)
         return samples
 
     def _output_of(self, call: Call) -> Sequence[int]:
@@ -234,5 +228,8 @@ class SimulatedLoop(CallLoop):
         return output
 
     def _end(self, report: CallReport) -> None:
-        self._outputs.pop(report.call_id, None)
+        output = self._outputs.pop(report.call_id, ())
+        live = self._live[report.call_id]
+        if live.is_plain:  # nobody has looked at it before
+            live.take_plain(output[: report.output_tokens])
         super()._end(report)

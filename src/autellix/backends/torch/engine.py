@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
-import attrs
 
 from autellix.backends.protocol import Capabilities
-from autellix.backends.step_loop import Executed, StepLoop
+from autellix.backends.step_loop import StepLoop
+from autellix.backends.torch.executor import TorchExecutor
 from autellix.backends.torch.options import DEFAULT_MODEL, TorchOptions
 from autellix.backends.torch.worker import Worker
 from autellix.core.kv_blocks import KVBlocks
 from autellix.core.limits import StepLimits
-from autellix.errors import EngineLost, InvariantError
+from autellix.errors import EngineLost
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from autellix.backends.protocol import EngineCall
     from autellix.backends.stream import CallStream
     from autellix.backends.torch.folder_cache import Progress
-    from autellix.backends.torch.runner import ModelRunner
+    from autellix.backends.torch.loading import Loaded
     from autellix.backends.torch.tokenizer import HuggingFaceTokenizer
     from autellix.core.cost_model import CostModel
     from autellix.core.facts import Fact
-    from autellix.core.plan import Plan
     from autellix.core.ranking import Policy, Ranking
     from autellix.core.records import CallReport
     from autellix.core.snapshot import EngineStatistics
@@ -40,56 +39,6 @@ _log = logging.getLogger(__name__)
 
 def _log_progress(doing: str, share: float | None) -> None:
     _log.info("%s%s", doing, "" if share is None else f" ({share:.0%})")
-
-
-@attrs.frozen(kw_only=True)
-class Loaded:
-    """What an engine holds while it is entered.
-
-    Attributes:
-        runner: Computes steps, in the worker's thread.
-        tokenizer: Of the model.
-        costs: Given or measured.
-        max_context_tokens: Most tokens of prompt and output of one call.
-        fingerprint: Of the model.
-    """
-
-    runner: ModelRunner
-    tokenizer: HuggingFaceTokenizer
-    costs: CostModel
-    max_context_tokens: int
-    fingerprint: str
-
-
-@attrs.define(eq=False)
-class TorchExecutor:
-    """Computes the step loop's steps in the engine's thread."""
-
-    _worker: Worker
-    _runner: ModelRunner | None
-
-    def close(self) -> None:
-        """Let go of the model; whoever looks at the loop's counters keeps this."""
-        self._runner = None
-
-    async def execute(self, plan: Plan, calls: Mapping[int, EngineCall]) -> Executed:
-        """Make the plan's copies and compute its calls; see ``StepExecutor``.
-
-        The time until the worker took the step up counts as before the forward pass.
-
-        Raises:
-            InvariantError: The engine has been left.
-        """
-        if self._runner is None:
-            raise InvariantError("a step after the engine was closed")
-        sampling = {c.call_id: calls[c.call_id].sampling for c, _ in plan.calls}
-        step = await self._worker.run(partial(self._runner.step, plan, sampling))
-        ended_ns = max(plan.at_ns, round(anyio.current_time() * 1e9))
-        return Executed(
-            forward_at_ns=max(plan.at_ns, ended_ns - step.forward_ns),
-            ended_ns=ended_ns,
-            samples=step.samples,
-        )
 
 
 class TorchEngine:
@@ -282,30 +231,7 @@ class TorchEngine:
 
 
 def _load(options: TorchOptions, progress: Progress) -> Loaded:
-    """Load and measure the model; runs in the engine's thread."""
     # torch and transformers take seconds to import: not on the event loop's thread.
-    import torch  # noqa: PLC0415
+    from autellix.backends.torch.loading import load_engine  # noqa: PLC0415
 
-    from autellix.backends.torch.calibration import measure  # noqa: PLC0415
-    from autellix.backends.torch.model import load  # noqa: PLC0415
-    from autellix.backends.torch.runner import ModelRunner  # noqa: PLC0415
-    from autellix.backends.torch.weights import resolve  # noqa: PLC0415
-
-    folder = resolve(options.model, cache_dir=options.cache_dir, progress=progress)
-    dtype = getattr(torch, options.dtype) if options.dtype else None
-    model = load(folder, dtype=dtype, progress=progress)
-    shape = model.kv_shape(options.block_tokens)
-    costs = options.costs
-    if costs is None:
-        progress(f"measuring {folder.name}", None)
-        costs = measure(model.network, shape, slots=options.slots)
-    runner = ModelRunner(model.network, shape, host_blocks=options.host_blocks)
-    progress(f"{options.engine_name} is ready", 1.0)
-    limit = options.max_context_tokens or model.max_context_tokens
-    return Loaded(
-        runner=runner,
-        tokenizer=model.tokenizer,
-        costs=costs,
-        max_context_tokens=min(limit, model.max_context_tokens),
-        fingerprint=model.fingerprint,
-    )
+    return load_engine(options, progress)

@@ -1,0 +1,76 @@
+"""Small engines on which everything is scarce, and the policies that run on them."""
+
+from collections.abc import Sequence
+
+import attrs
+from hypothesis import strategies as st
+
+from autellix.core.cost_model import CostModel
+from autellix.core.limits import StepLimits
+from autellix.core.ranking import InnerOrder, Policy, Ranking
+from autellix.core.records import Charge
+from autellix.policies import (
+    ATLAS,
+    FCFS,
+    MLFQ,
+    PLAS,
+    SRPT,
+    Ladder,
+    ProgramFCFS,
+    RemainingTable,
+)
+from tests.laws.world import Setup
+
+STEP_NS = 16_000
+LADDERS = (
+    Ladder(bounds_s=(2e-6, 5e-6), quanta_s=(2e-6, 3e-6, 4e-6)),
+    Ladder(bounds_s=(1e-6, 9e-6), quanta_s=(3e-6, 1e-6, 8e-6)),
+)
+TABLES = (
+    SRPT(levels=5, ratio=2.0).ranking(STEP_NS),
+    RemainingTable(bounds_s=(5e-7, 1e-6, 3e-6, 6e-6), hold_s=4e-6),
+)
+POLICIES: dict[str, tuple[Policy, Sequence[Ranking]]] = {
+    "FCFS": (FCFS(), [FCFS().ranking(STEP_NS)] * 2),
+    "ProgramFCFS": (ProgramFCFS(), [ProgramFCFS().ranking(STEP_NS)] * 2),
+    "MLFQ": (MLFQ(beta=1.5), LADDERS),
+    "PLAS": (PLAS(beta=0.75, inner_order=InnerOrder.PROGRAM_ARRIVAL), LADDERS),
+    "ATLAS": (ATLAS(beta=2.0, charge=Charge.WORK), LADDERS),
+    "SRPT": (SRPT(levels=5, ratio=2.0, beta=1.0), TABLES),
+}
+COSTS = CostModel(
+    step_ns=1_000,
+    prefill_ns=40,
+    decode_ns=100,
+    context_ns=3,
+    pair_ps=700,
+    transfer_ns=300,
+    block_transfer_ns=60,
+    nominal_batch=4,
+)
+
+
+@st.composite
+def setups(draw: st.DrawFn, policy: Policy, ranking: Ranking) -> Setup:
+    """Draw an engine: a few slots, few blocks, in either layout."""
+    slots = draw(st.sampled_from([1, 2, 2, 4]))
+    return Setup(
+        policy=policy,
+        ranking=ranking,
+        limits=StepLimits(
+            slots=slots,
+            token_budget=slots + draw(st.integers(0, 6)),
+            lookahead=draw(st.sampled_from([1, 1, 2, 3])),
+            hysteresis_levels=draw(st.sampled_from([1, 1, 2])),
+            reserve_after_ns=draw(st.sampled_from([0, 3_000, 30_000])),
+            round_steps=draw(st.sampled_from([1, 3])),
+        ),
+        costs=attrs.evolve(
+            COSTS, block_transfer_ns=draw(st.sampled_from([60, 60, 6_000]))
+        ),
+        device_blocks=draw(st.sampled_from([5, 10, 16, 24])),
+        host_blocks=draw(st.sampled_from([0, 2, 5, 12])),
+        block_tokens=draw(st.integers(1, 3)),
+        shares_blocks=draw(st.booleans()),
+        caches_prefixes=draw(st.sampled_from([True, True, False])),
+    )
