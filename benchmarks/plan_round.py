@@ -3,9 +3,10 @@
     python -m benchmarks.plan_round [--rounds 400] [--json]
 
 Two schedulers of 256 slots under PLAS, one with 10,000 waiting calls and one with 100,
-take turns, a step each; calls end in most steps and as many arrive. Once with memory
-for all 256, once with so little that calls compete for blocks. What is given is CPU
-time: of ``plan``, and of all that the core does in a step (submit, plan, commit).
+take turns, a step each; calls end in most steps and as many arrive, of all levels, so
+that some preempt, some age and some are promoted. Once with memory for all 256, once
+with so little that calls compete for blocks. What is given is CPU time: of ``plan``,
+and of all that the core does in a step (submit, plan, commit).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from autellix.backends.simulated.presets import LLAMA_8B_A100
 from autellix.core.kv_blocks import KVBlocks
 from autellix.core.limits import StepLimits
 from autellix.core.plan import Plan, Sampled
-from autellix.core.records import CallSpec, Job
+from autellix.core.records import CallSpec, FairnessWindow, Job
 from autellix.core.step_scheduler import StepScheduler
 from autellix.policies import PLAS, Ladder
 from benchmarks.figures import Figure, show
@@ -33,11 +34,14 @@ T = TypeVar("T")
 SLOTS = 256
 MANY, FEW = 10_000, 100
 BLOCK_TOKENS = 16
-PROMPT_TOKENS = (50, 1_500)
-OUTPUT_TOKENS = (10, 200)
-MEAN_CALL_BLOCKS = (775 + 105) // BLOCK_TOKENS
+PROMPT_TOKENS = (50, 500)
+OUTPUT_TOKENS = (50, 400)
+MEAN_CALL_BLOCKS = (275 + 112) // BLOCK_TOKENS  # a prompt, and half an output
+# What calls inherit, as exponents of 10, seconds. Under PLAS the many that wait are the
+# old programs; those that arrive are young and old, and some of them preempt.
+OLD, ARRIVING = (1.0, 2.5), (-1.5, 2.5)
 LADDER = Ladder.geometric(0.5, 2.5, 8)
-_WARM_UP_ROUNDS = 100
+_WARM_UP_ROUNDS = 250
 
 
 @attrs.define
@@ -70,8 +74,9 @@ class Load:
             ranking=LADDER,
             costs=LLAMA_8B_A100,
         )
+        self.arrive(OLD)
 
-    def arrive(self) -> None:
+    def arrive(self, exponents: tuple[float, float] = ARRIVING) -> None:
         """Submit calls until as many live as are to run and to wait."""
         while len(self.scheduler.books.calls) < self.waiting + SLOTS:
             self.submitted += 1
@@ -80,11 +85,14 @@ class Load:
             program = (
                 self.submitted if self.chance.random() < 0.5 else self.submitted // 4
             )
+            inherited_ns = round(1e9 * 10 ** self.chance.uniform(*exponents))
+            waited_ns = round(self.chance.random() * 8 * inherited_ns)
             spec = CallSpec(
                 call_id=self.submitted,
                 program_id=program,
                 job=Job(program_class="agent", program_arrival=program),
-                inherited_ns=round(1e9 * 10 ** self.chance.uniform(-1.5, 2.5)),
+                inherited_ns=inherited_ns,
+                window=FairnessWindow(ran_ns=inherited_ns, waited_ns=waited_ns),
                 prompt=prompt,
                 max_tokens=self.chance.randint(*OUTPUT_TOKENS),
             )
@@ -185,7 +193,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=400)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    enough = SLOTS * PROMPT_TOKENS[1] // BLOCK_TOKENS
+    enough = SLOTS * (PROMPT_TOKENS[1] + OUTPUT_TOKENS[1]) // BLOCK_TOKENS
     scarce = round(0.9 * SLOTS * MEAN_CALL_BLOCKS)
     measured = [
         *figures("ample memory", enough, arguments.rounds),

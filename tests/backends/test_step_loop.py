@@ -263,17 +263,42 @@ async def test_aborting_from_a_report_keeps_the_order_of_facts() -> None:
     facts: list[Fact] = []
     loop = make_loop(Executor())
     async with serving(loop, facts.append) as reports:
-        streams = {n: loop.submit(call(n), reports.append) for n in (2, 3)}
+        streams: dict[int, CallStream] = {}
 
         def ended(report: CallReport) -> None:
             reports.append(report)
             streams[3]._abort()
 
-        streams[1] = loop.submit(call(1), ended)
+        streams = {n: loop.submit(call(n), ended) for n in (1, 2, 3)}
         await read(streams[1])
     ends = [fact.call_id for fact in facts if isinstance(fact, Ended)]
-    assert ends == [report.call_id for report in reports]
-    assert set(ends) >= {1, 2}
+    assert ends == [1, 2, 3], "1 and 2 end in one step, 3 waits for a slot"
+    assert [report.outcome for report in reports] == [
+        Outcome.FINISHED,
+        Outcome.FINISHED,
+        Outcome.CANCELLED,
+    ]
+
+
+async def test_instants_never_go_back() -> None:
+    """An executor that says a step ended later than the clock is not undercut."""
+
+    class Ahead(Executor):
+        async def execute(
+            self, plan: Plan, calls: Mapping[int, EngineCall]
+        ) -> Executed:
+            done = await super().execute(plan, calls)
+            return attrs.evolve(done, ended_ns=plan.at_ns + 10**12)
+
+    facts: list[Fact] = []
+    loop = make_loop(Ahead())
+    async with serving(loop, facts.append) as reports:
+        for call_id in (1, 2):
+            await read(loop.submit(call(call_id), reports.append))
+    instants = [fact.at_ns for fact in facts]
+    assert instants == sorted(instants)
+    assert reports[0].service_ns == 5 * 10**12
+    assert reports[1].submitted_ns >= reports[0].ended_ns
 
 
 async def test_consumers_are_told_even_if_the_books_are_broken(

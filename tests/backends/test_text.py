@@ -141,6 +141,26 @@ def test_a_token_costs_the_same_however_long_the_text(piece: bytes) -> None:
     assert decoded(2_000) <= 2.1 * decoded(1_000)
 
 
+@pytest.mark.parametrize("junk", range(3, 20))
+def test_a_character_after_much_junk_is_whole(junk: int) -> None:
+    """Where bytes are cut for being too many, no character is."""
+    pieces = [b"\xff"] * junk + [b"\xf0", b"\x9f", b"\x98", b"\x80"]
+    tokenizer = PieceTokenizer(pieces)
+    ids = range(len(pieces))
+    whole = "\ufffd" * junk + "\U0001f600"
+    assert "".join(assemble(TextAssembler(tokenizer), ids)) == whole
+
+
+@pytest.mark.parametrize("words", range(3, 20))
+def test_a_space_after_a_special_token_is_kept(words: int) -> None:
+    """Only at the very beginning does a tokenizer drop it."""
+    pieces = [b" a"] * words + [b""] + [b" b"]
+    tokenizer = SpaceTokenizer(pieces)
+    ids = range(len(pieces))
+    out = "".join(assemble(TextAssembler(tokenizer), ids))
+    assert out == tokenizer.decode(ids)
+
+
 def test_a_stop_is_found_across_tokens_and_ends_the_text() -> None:
     """The text ends before it, and later tokens add nothing."""
     assembler = TextAssembler(PieceTokenizer([b"so EN", b"D", b" it"]), ["END"])

@@ -164,11 +164,12 @@ class Round:
             if giver is None:
                 self._is_closed = True
                 return self._miss(call, WaitReason.SLOTS)
-        found = self._found(call)
         spare = 1 if giver is not None and giver.is_decoder else 0
-        tokens = min(len(call.tokens) - found.tokens, self._budget + spare)
-        if tokens < 1:
+        budget = self._budget + spare
+        if budget < 1:
             return self._miss(call, WaitReason.TOKEN_BUDGET)
+        found = self._found(call)
+        tokens = min(len(call.tokens) - found.tokens, budget)
         upto = self._upto(call, found, tokens)
         lacking = self.books.blocks.lacking(call, found, upto)
         victims = self._victims(call, giver, found, lacking)

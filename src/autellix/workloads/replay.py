@@ -20,7 +20,7 @@ from autellix.workloads.prompts import Prompts, Words
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from autellix.runtime import AutellixRuntime, CallResult, Program
+    from autellix.runtime import AutellixRuntime, CallResult, Program, ResultReport
     from autellix.workloads.trace import TraceProgram
 
 
@@ -85,7 +85,6 @@ class Replay:
         self, runtime: AutellixRuntime, program: TraceProgram
     ) -> ReplayedProgram:
         """Run one program, to its end."""
-        started_s = anyio.current_time()
         size_s = None if self.size_s is None else self.size_s(program)
         async with (
             runtime.program(program.program_class, size_s=size_s) as handle,
@@ -93,7 +92,7 @@ class Replay:
         ):
             agent = _Agent(self, program, handle, branches)
             agent.start()
-        return agent.replayed(started_s)
+        return agent.sums.replayed(program)
 
     async def run_all(
         self,
@@ -122,6 +121,38 @@ class Replay:
 
 
 @attrs.define(eq=False)
+class _Sums:
+    """What is kept of the calls of a program."""
+
+    started_s: float
+    ended_s: float = 0.0
+    calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    service_s: float = 0.0
+    wait_s: float = 0.0
+
+    def add(self, report: ResultReport) -> None:
+        """Add a call that has ended."""
+        self.ended_s = max(self.ended_s, report.ended_s)
+        self.calls += 1
+        self.prompt_tokens += report.prompt_tokens
+        self.cached_tokens += report.cached_device_tokens + report.cached_host_tokens
+        self.output_tokens += report.output_tokens
+        self.service_s += report.service_s
+        self.wait_s += sum(report.wait_s.values())
+
+    def replayed(self, program: TraceProgram) -> ReplayedProgram:
+        """Return the sums, after the end."""
+        return ReplayedProgram(
+            program_id=program.program_id,
+            program_class=program.program_class,
+            **attrs.asdict(self),
+        )
+
+
+@attrs.define(eq=False)
 class _Agent:
     """One program under way: each branch goes on with what has become possible."""
 
@@ -129,13 +160,15 @@ class _Agent:
     program: TraceProgram
     handle: Program
     branches: TaskGroup
-    results: dict[int, CallResult] = attrs.field(factory=dict, init=False)
+    sums: _Sums = attrs.field(init=False)
+    _results: dict[int, CallResult] = attrs.field(factory=dict, init=False)
     _prompts: Prompts = attrs.field(init=False)
     _missing: list[int] = attrs.field(init=False)
     """Parents of each call that have not ended."""
     _children: list[list[int]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.sums = _Sums(anyio.current_time())
         calls = self.program.calls
         self._prompts = Prompts(self.program, self.replay.words)
         self._missing = [len(call.parents) for call in calls]
@@ -173,34 +206,17 @@ class _Agent:
             tool_s = self.replay.unrecorded_tool_s if call.parents else 0.0
         if tool_s:
             await anyio.sleep(tool_s)
-        after = [self.results[parent] for parent in call.parents]
+        tells = self.replay.tells_parents
         result = await self.handle.generate(
             self._prompts.prompt(call_id),
             max_tokens=call.output_tokens,
             ignore_end=True,
-            after=after if self.replay.tells_parents else None,
+            after=[self._results[parent] for parent in call.parents] if tells else None,
         )
         self._prompts.learn(call_id, result.token_ids)
-        self.results[call_id] = result
-
-    def replayed(self, started_s: float) -> ReplayedProgram:
-        """Sum up, after the end."""
-        reports = [result.report for result in self.results.values()]
-        return ReplayedProgram(
-            program_id=self.program.program_id,
-            program_class=self.program.program_class,
-            started_s=started_s,
-            ended_s=max(report.ended_s for report in reports),
-            calls=len(reports),
-            prompt_tokens=sum(report.prompt_tokens for report in reports),
-            cached_tokens=sum(
-                report.cached_device_tokens + report.cached_host_tokens
-                for report in reports
-            ),
-            output_tokens=sum(report.output_tokens for report in reports),
-            service_s=sum(report.service_s for report in reports),
-            wait_s=sum(sum(report.wait_s.values()) for report in reports),
-        )
+        self.sums.add(result.report)
+        if tells:
+            self._results[call_id] = result
 
 
 def poisson_arrivals_s(programs: int, *, per_s: float, seed: int) -> list[float]:

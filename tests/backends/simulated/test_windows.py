@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from autellix.backends.protocol import EngineCall, Sampling
-from autellix.backends.simulated import SimulatedEngine
+from autellix.backends.simulated import FREE, SimulatedEngine
 from autellix.backends.simulated.babble import Babble
 from autellix.backends.simulated.loop import Flight
 from autellix.core.call import Call
@@ -242,6 +242,51 @@ def test_steps_together_are_steps_singly(workload: Workload) -> None:
         event(happened)
 
 
+def arrival(at: int, prompt: Sequence[int], max_tokens: int, echo: int = 0) -> Arrival:
+    """Return a call that comes after ``at`` steps and is waited for."""
+    return Arrival(
+        at_ns=at * STEP_NS,
+        program=0,
+        prompt=prompt,
+        echo_tokens=echo,
+        max_tokens=max_tokens,
+        leaves_after_ns=None,
+        is_streamed=False,
+        stop=(),
+        inherited_ns=0,
+    )
+
+
+def test_equal_blocks_are_shared_in_the_order_of_steps() -> None:
+    """A call that fills a block which is there already gives its own back at once.
+
+    Taking all blocks of a window first would push out others from the cache.
+    """
+    engine = {
+        "costs": FREE,
+        "slots": 1,
+        "token_budget": 4,
+        "kv_tokens": 96,
+        "host_tokens": 0,
+        "block_tokens": 4,
+    }
+    arrivals = [
+        arrival(0, [0], 1),
+        arrival(0, [0], 44),
+        arrival(0, [0, 0], 15),
+        arrival(0, [0, 0], 36),
+    ]
+    check_same(
+        Workload(
+            engine=engine,
+            policy=FCFS(),
+            arrivals=arrivals,
+            looks_at_ns=(),
+            recalibrated_at_ns=None,
+        )
+    )
+
+
 def test_a_block_that_fills_may_let_a_better_call_in() -> None:
     """A window ends where a call that goes before running ones may find room.
 
@@ -249,38 +294,22 @@ def test_a_block_that_fills_may_let_a_better_call_in() -> None:
     free. A call of a better level, for which preempting did not pay, may take it.
     """
     ladder = Ladder(bounds_s=[STEP_NS / 1e9], quanta_s=[STEP_NS / 1e9, math.inf])
-
-    def arrival(steps: int, prompt: Sequence[int], echo: int, most: int) -> Arrival:
-        return Arrival(
-            at_ns=steps * STEP_NS,
-            program=0,
-            prompt=prompt,
-            echo_tokens=echo,
-            max_tokens=most,
-            leaves_after_ns=None,
-            is_streamed=False,
-            stop=(),
-            inherited_ns=0,
-        )
-
+    engine = {
+        "costs": CostModel(step_ns=STEP_NS, prefill_ns=4 * STEP_NS, decode_ns=0),
+        "slots": 4,
+        "token_budget": 64,
+        "kv_tokens": 48,
+        "host_tokens": 0,
+        "block_tokens": 8,
+    }
     check_same(
         Workload(
-            engine={
-                "costs": CostModel(
-                    step_ns=STEP_NS, prefill_ns=4 * STEP_NS, decode_ns=0
-                ),
-                "slots": 4,
-                "token_budget": 64,
-                "kv_tokens": 56,
-                "host_tokens": 0,
-                "block_tokens": 8,
-            },
+            engine=engine,
             policy=MLFQ(ladder=ladder, beta=None),
             arrivals=[
-                arrival(0, [0] * 6, 0, 20),
-                arrival(7, [0] * 6, 0, 42),
-                arrival(98, [0] * 6, 35, 11),
-                arrival(48, [1] * 13, 0, 13),
+                arrival(0, [0] * 7, 33),
+                arrival(8, [0] * 7, 34),
+                arrival(70, [0] * 7, 8, echo=29),
             ],
             looks_at_ns=(),
             recalibrated_at_ns=None,

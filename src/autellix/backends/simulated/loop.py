@@ -131,8 +131,8 @@ class SimulatedLoop(CallLoop):
         plan = scheduler.plan(self._now_ns())
         self._deliver(scheduler)
         self._flight = Flight.of(plan, self.costs)
-        window = scheduler.window(plan) if self._may_take_windows(plan) else None
-        if window is not None:
+        window = scheduler.window(plan) if self.takes_windows else None
+        if window is not None and self._are_plain(plan):
             self._flight.extend(window)
         try:
             await self._fly(scheduler)
@@ -159,10 +159,8 @@ class SimulatedLoop(CallLoop):
             await self._cut.wait()
         self._cut = None
 
-    def _may_take_windows(self, plan: Plan) -> bool:
-        return self.takes_windows and all(
-            self._live[call.call_id].is_plain for call, _ in plan.calls
-        )
+    def _are_plain(self, plan: Plan) -> bool:
+        return all(self._live[call.call_id].is_plain for call, _ in plan.calls)
 
     def _arrive_ns(self) -> int:
         now_ns = self._now_ns()
@@ -211,11 +209,13 @@ class SimulatedLoop(CallLoop):
     def _sampled(self, plan: Plan) -> dict[int, Sampled]:
         samples = {}
         for call, tokens in plan.calls:
-            if call.computed + tokens == len(call.tokens):
-                token = self._output_of(call)[call.produced]
-                live = self._live[call.call_id]
+            known, call_id = len(call.tokens), call.call_id
+            if call.computed + tokens == known:
+                output = self._outputs.get(call_id) or self._output_of(call)
+                token = output[known - call.prompt_tokens]
+                live = self._live[call_id]
                 is_last = not live.is_plain and live.take(TokenSample(token=token))
-                samples[call.call_id] = Sampled(token, is_last)
+                samples[call_id] = Sampled(token, is_last)
         return samples
 
     def _output_of(self, call: Call) -> Sequence[int]:
