@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from autellix.core.snapshot import EngineStatistics
 
 
-
 def _stop_strings(value: Sequence[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise TypeError(f"stop must be several strings, not one: {value!r}")
