@@ -212,24 +212,35 @@ class CallLoop(ABC):
         if self._is_delivering:
             return
         self._is_delivering = True
+        errors: list[Exception] = []
         try:
             while facts := scheduler.take_facts():
                 for fact in facts:
-                    if self._listener is not None:
-                        self._listener(fact)
-                    if isinstance(fact, Ended):
-                        self._end(fact.report)
+                    try:
+                        self._hand_over(fact)
+                    except Exception as error:  # noqa: BLE001 - raised below
+                        errors.append(error)  # first the others get what is theirs
         finally:
             self._is_delivering = False
+        if errors:
+            raise errors[0]
+
+    def _hand_over(self, fact: Fact) -> None:
+        if self._listener is not None:
+            self._listener(fact)
+        if isinstance(fact, Ended):
+            self._end(fact.report)
 
     def _end(self, report: CallReport) -> None:
         live = self._live.pop(report.call_id)
         del self._calls[report.call_id]
-        live.ended(report)
-        if report.outcome is Outcome.FINISHED:
-            live.finish()
-            return
-        live.fail(self._call_failed(report.call_id, report.outcome))
+        try:
+            live.ended(report)
+        finally:  # whatever comes of the report, its consumer must not hang
+            if report.outcome is Outcome.FINISHED:
+                live.finish()
+            else:
+                live.fail(self._call_failed(report.call_id, report.outcome))
 
     def _call_failed(self, call_id: int, outcome: Outcome) -> CallFailed:
         error = CallFailed(

@@ -82,6 +82,7 @@ class Books:
 
     def enter(self, spec: CallSpec, now_ns: int) -> Call:
         """Take a submitted call in and put it in the line."""
+        placement = self.ranking.enter(spec.job, spec.inherited_ns)  # may raise
         call = Call(
             spec=spec,
             tokens=list(spec.prompt),
@@ -91,7 +92,7 @@ class Books:
         )
         self.calls[call.call_id] = call
         self.fairness.enter(call, now_ns)
-        self._place(call, self.ranking.enter(spec.job, spec.inherited_ns))
+        self._place(call, placement)
         self.join_line(call, now_ns)
         self.waits.follow(call, now_ns)
         return call

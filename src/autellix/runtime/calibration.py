@@ -52,7 +52,12 @@ class Calibration:
         if self._ends % ENDS_BETWEEN:
             return None
         self._warn_if_crowded()
-        ranking = self._policy.recalibrated(self.ranking, self._table.charge_sample())
+        sample = self._table.charge_sample()
+        try:
+            ranking = self._policy.recalibrated(self.ranking, sample)
+        except Exception:  # a fit that fails must not cost an engine
+            _logger.exception("%r could not be fitted; its ranking stays", self._policy)
+            return None
         if ranking is None:
             return None
         self.version += 1

@@ -215,14 +215,18 @@ class Dispatch:
             sampling=call.request.sampling,
             is_streamed=call.request.is_streamed,
         )
+        handle.calls += 1  # now: submitting may end other calls, which let more in
         try:
             stream = handle.engine.submit(engine_call, partial(self._ended, call))
         except EngineLost as error:
+            handle.calls -= 1
             self.lost(handle, error)
             return False
+        except Exception:
+            handle.calls -= 1
+            raise
         call.stream = stream
         call.engine = handle
-        handle.calls += 1
         self._ledger.sent(call, binds=binds)
         call.wake()
         return True
@@ -238,7 +242,7 @@ class Dispatch:
             choice = self._choose(call, [handle], bound)
             if self._send(call, handle, binds=choice.binds):
                 return True
-        except CallRejected as error:
+        except Exception as error:  # noqa: BLE001 - the call's consumer gets it
             self._give_up(call, error)
         else:
             self._place_again(call)
@@ -248,10 +252,10 @@ class Dispatch:
         """Place a call that waited for an engine which was lost."""
         try:
             self._place(call)
-        except (CallRejected, EngineLost) as error:
+        except Exception as error:  # noqa: BLE001 - the call's consumer gets it
             self._give_up(call, error)
 
-    def _give_up(self, call: OpenCall, error: CallRejected | EngineLost) -> None:
+    def _give_up(self, call: OpenCall, error: Exception) -> None:
         """End a call that its consumer waits for and no engine has."""
         call.error = error
         if isinstance(error, CallRejected):

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from autellix.runtime.tasks import Tasks
@@ -94,7 +95,10 @@ class Outcomes(Generic[InputT, T]):
 
         Raises:
             StopAsyncIteration: All runs have ended, and all is read.
+            RuntimeError: It has not been entered.
         """
+        if self._group is None:
+            raise RuntimeError("enter it first: async with runtime.map(…) as outcomes")
         while not self._ended:
             if self._is_fed and not self._running:
                 raise StopAsyncIteration
@@ -113,6 +117,8 @@ class Outcomes(Generic[InputT, T]):
                 await self._news.wait()
             self._running += 1
             group.start_soon(self._run_one, index, given)
+            if index % 64 == 63:  # endless inputs must not keep the loop
+                await anyio.lowlevel.checkpoint()
         self._is_fed = True
         self._tell()
 

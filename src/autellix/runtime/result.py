@@ -85,6 +85,9 @@ def result_report(
 ) -> ResultReport:
     """Return an engine's report in seconds, with the wait before the engine added."""
     wait_ns = dict(report.wait_ns)
+    handing_ns = report.submitted_ns - submitted_ns - intake_ns
+    if handing_ns > 0:  # from the runtime to its engine
+        wait_ns[WaitReason.ROUND] = wait_ns.get(WaitReason.ROUND, 0) + handing_ns
     if intake_ns:
         wait_ns[WaitReason.INTAKE] = wait_ns.get(WaitReason.INTAKE, 0) + intake_ns
     first_ns = report.first_token_ns

@@ -105,7 +105,7 @@ def _picture(
     path = options.out / _PICTURE
     try:
         draw(trials, summaries, title, path)
-    except MissingExtra as error:
+    except (MissingExtra, OSError) as error:
         say(f"no picture: {error}")
         return None
     return path
