@@ -42,7 +42,7 @@ def obtain(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress(f"waiting for another process that prepares {folder.name}", None)
+        progress(f"waiting for whoever prepares {folder.name}", None)
         lock.acquire()
     try:
         damage = find_damage(folder)
