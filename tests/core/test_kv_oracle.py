@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from autellix.core.call import Call, CallState
 from tests.core.kv_engine import KVEngine
-from tests.laws.round_laws import indexed_prefixes
+from tests.laws.prefixes import indexed_prefixes
 
 Prefix = tuple[int, ...]
 TOKENS = st.lists(st.integers(0, 1), min_size=1, max_size=9)

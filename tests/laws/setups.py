@@ -6,9 +6,11 @@ import attrs
 from hypothesis import strategies as st
 
 from autellix.core.cost_model import CostModel
+from autellix.core.kv_blocks import KVBlocks
 from autellix.core.limits import StepLimits
 from autellix.core.ranking import InnerOrder, Policy, Ranking
 from autellix.core.records import Charge
+from autellix.core.step_scheduler import StepScheduler
 from autellix.policies import (
     ATLAS,
     FCFS,
@@ -19,7 +21,40 @@ from autellix.policies import (
     ProgramFCFS,
     RemainingTable,
 )
-from tests.laws.world import Setup
+
+
+@attrs.frozen(kw_only=True)
+class Setup:
+    """An engine and the policy on it."""
+
+    policy: Policy
+    ranking: Ranking
+    limits: StepLimits
+    costs: CostModel
+    device_blocks: int
+    host_blocks: int
+    block_tokens: int
+    shares_blocks: bool
+    caches_prefixes: bool
+
+    def blocks(self) -> KVBlocks:
+        return KVBlocks(
+            device_blocks=self.device_blocks,
+            host_blocks=self.host_blocks,
+            block_tokens=self.block_tokens,
+            shares_blocks=self.shares_blocks,
+            caches_prefixes=self.caches_prefixes,
+        )
+
+    def scheduler(self) -> StepScheduler:
+        return StepScheduler(
+            limits=self.limits,
+            blocks=self.blocks(),
+            policy=self.policy,
+            ranking=self.ranking,
+            costs=self.costs,
+        )
+
 
 STEP_NS = 16_000
 LADDERS = (

@@ -30,40 +30,11 @@ from hypothesis.stateful import (
 from autellix.core.ranking import Policy, Ranking
 from autellix.core.window import Window
 from tests.laws.setups import POLICIES, setups
+from tests.laws.transitions import KINDS
 from tests.laws.world import World
 
 SHARE = {"MLFQ": 2.0, "PLAS": 2.0, "ATLAS": 1.0, "SRPT": 1.0}
 """How many times the usual number of examples; more where more can happen."""
-KINDS = {
-    "pause",
-    "resume",
-    "swap-out",
-    "swap-in",
-    "drop",
-    "recompute",
-    "promotion",
-    "demotion",
-    "raise",
-    "reservation",
-    "reserve",
-    "growth yield",
-    "self-yield",
-    "forced progress",
-    "cancel in step",
-    "cancel running",
-    "cancel waiting",
-    "cancel paused",
-    "cancel swapped",
-    "device eviction",
-    "host eviction",
-    "device hit",
-    "host hit",
-    "write-back",
-    "new version",
-    "placed by a new version",
-    "window",
-    "refusal",
-}
 
 
 class SchedulerMachine(RuleBasedStateMachine):

@@ -5,80 +5,30 @@ stand for the model and the clock. Whoever drives it brings the events and durat
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-import attrs
 import pytest
 
 from autellix.core.call import Call, CallState
-from autellix.core.cost_model import CostModel
-from autellix.core.facts import (
-    Demoted,
-    Ended,
-    Fact,
-    Preempted,
-    Promoted,
-    Raised,
-    Reserved,
-    Resumed,
-    Scheduled,
-)
-from autellix.core.kv_blocks import KVBlocks
-from autellix.core.limits import StepLimits
+from autellix.core.facts import Demoted, Ended, Fact, Promoted, Raised
 from autellix.core.plan import Plan, Sampled
-from autellix.core.prefix_tree import Node
-from autellix.core.process_table import ProcessTable, ProgramView
-from autellix.core.ranking import Placement, Policy, Ranking
-from autellix.core.records import CallReport, Outcome, PreemptionKind
-from autellix.core.starvation import is_starving
-from autellix.core.step_scheduler import StepScheduler
+from autellix.core.process_table import ProcessTable
+from autellix.core.ranking import Ranking
+from autellix.core.records import CallReport, Outcome
 from tests.laws.ledger import Ledger
 from tests.laws.memory import Memory
-from tests.laws.round_laws import PlanLaws
-
-PREEMPTED = {
-    PreemptionKind.PAUSE: "pause",
-    PreemptionKind.SWAP: "swap-out",
-    PreemptionKind.DROP: "drop",
-}
-RESUMED = {
-    PreemptionKind.PAUSE: "resume",
-    PreemptionKind.SWAP: "swap-in",
-    PreemptionKind.DROP: "recompute",
-}
-
-
-@attrs.frozen(kw_only=True)
-class Setup:
-    """An engine and the policy on it."""
-
-    policy: Policy
-    ranking: Ranking
-    limits: StepLimits
-    costs: CostModel
-    device_blocks: int
-    host_blocks: int
-    block_tokens: int
-    shares_blocks: bool
-    caches_prefixes: bool
-
-    def blocks(self) -> KVBlocks:
-        return KVBlocks(
-            device_blocks=self.device_blocks,
-            host_blocks=self.host_blocks,
-            block_tokens=self.block_tokens,
-            shares_blocks=self.shares_blocks,
-            caches_prefixes=self.caches_prefixes,
-        )
-
-    def scheduler(self) -> StepScheduler:
-        return StepScheduler(
-            limits=self.limits,
-            blocks=self.blocks(),
-            policy=self.policy,
-            ranking=self.ranking,
-            costs=self.costs,
-        )
+from tests.laws.picture import Picture
+from tests.laws.plan_laws import check_plan
+from tests.laws.program_laws import (
+    Placed,
+    check_placed,
+    check_row,
+    check_windows,
+    placement_of,
+    starving,
+)
+from tests.laws.setups import Setup
+from tests.laws.transitions import Evictions, count_fact
 
 
 class World:
@@ -150,9 +100,8 @@ class World:
         call = self.scheduler.submit(spec, self.now_ns)
         self._calls[call.call_id] = call
         self.ledger.submitted(spec, self.now_ns)
-        placement = self.books.ranking.enter(spec.job, spec.inherited_ns)
-        assert call.level == placement.level
-        assert call.expires_at_ns == placement.expires_at_ns
+        entered = self.books.ranking.enter(spec.job, spec.inherited_ns)
+        assert placement_of(call) == entered
         self._take_facts()
         return spec.call_id
 
@@ -199,16 +148,17 @@ class World:
         self._steps_left = (
             self.setup.limits.round_steps if is_round else self._steps_left
         )
-        laws = PlanLaws(self.scheduler, is_round=is_round)
-        starving = self._starving() if is_round else set()
-        cached = self._cached()
+        picture = Picture(self.scheduler, is_round=is_round)
+        wanted = starving(self.books, self.ledger, self.now_ns) if is_round else set()
+        evictions = Evictions(self.blocks)
         plan = self.scheduler.plan(self.now_ns)
         facts = self._take_facts()
-        laws.check(plan, facts)
-        self.seen += laws.seen_kinds
-        self._check_evictions(cached)
+        picture.complete(plan, facts)
+        check_plan(picture)
+        self.seen += picture.kinds
+        evictions.count(self.seen)
         promoted = {fact.call_id for fact in facts if isinstance(fact, Promoted)}
-        assert promoted == starving, f"promoted {promoted}, starving {starving}"
+        assert promoted == wanted, f"promoted {promoted}, starving {wanted}"
         self.plan_in_flight, self._is_executed = plan, False
         self.memory.receive(plan)
         if executes:
@@ -234,12 +184,12 @@ class World:
             if call.computed + tokens == len(call.tokens)
         }
         self.ledger.ran(plan, forward_at_ns, ended_ns)
-        before = [(call, call.level, call.expires_at_ns) for call, _ in plan.calls]
-        cached = self._cached()
+        before = [(call, placement_of(call)) for call, _ in plan.calls]
+        evictions = Evictions(self.blocks)
         self.scheduler.commit(
             plan, samples, forward_at_ns=forward_at_ns, ended_ns=ended_ns
         )
-        self._check_evictions(cached)
+        evictions.count(self.seen)
         self._close_step(ended_ns, before)
         self.seen["write-back"] += len(self.blocks.host.writes)
 
@@ -261,7 +211,7 @@ class World:
             end_ns = ended_ns + duration_ns
             self.ledger.ran(plan, ended_ns, end_ns, repeats=repeats)
             ended_ns = end_ns
-        before = [(call, call.level, call.expires_at_ns) for call, _ in plan.calls]
+        before = [(call, placement_of(call)) for call, _ in plan.calls]
         produced = {}
         for call, _ in plan.calls:
             tokens, start = list(call.tokens), call.computed
@@ -280,12 +230,9 @@ class World:
         self.table.check_invariants()
         if self.plan_in_flight is None or self._is_executed:
             self.memory.check(self.books.calls.values())
-        fairness = self.books.fairness
-        for program_id in {c.spec.program_id for c in self.books.calls.values()}:
-            clock = fairness.clock(program_id)
-            assert clock.window == self.ledger.window(program_id, clock.settled_ns)
+        check_windows(self.books, self.ledger)
         for view in self.table.views():
-            self._check_row(view)
+            check_row(view, self.ledger, self.paths_ns, self.now_ns)
         if self.plan_in_flight is None and not self.scheduler.has_work:
             self.check_rest()
 
@@ -333,24 +280,11 @@ class World:
         self.memory.execute(plan)
         self._is_executed = True
 
-    def _close_step(
-        self, ended_ns: int, before: Sequence[tuple[Call, int, int | None]]
-    ) -> None:
+    def _close_step(self, ended_ns: int, before: Sequence[Placed]) -> None:
         self.now_ns, self.plan_in_flight = ended_ns, None
         self._steps_left -= 1
-        self._check_placed(before)
+        check_placed(self.books, self.ledger, before)
         self._take_facts()
-
-    def _check_row(self, view: ProgramView) -> None:
-        """A row is the sum, or the longest chain, of what its ended calls used (A5)."""
-        lives = self.ledger.ended(view.program_id)
-        assert view.service_ns == sum(life.service_ns for life in lives)
-        assert view.work_ns == sum(life.work_ns for life in lives)
-        paths = [self.paths_ns[life.spec.call_id] for life in lives]
-        assert view.critical_path_ns == max(paths, default=0)
-        if not view.live_calls:
-            brute = self.ledger.lifetime(view.program_id, self.now_ns)
-            assert (view.ran_ns, view.waited_ns) == (brute.ran_ns, brute.waited_ns)
 
     def _end(self, report: CallReport) -> None:
         call_id = report.call_id
@@ -360,80 +294,17 @@ class World:
         self.transcripts.append(list(self._calls[call_id].tokens))
         assert report.computed_tokens == self.memory.entered[call_id]
 
-    def _check_placed(self, before: Sequence[tuple[Call, int, int | None]]) -> None:
-        """Calls that ran and did not end were placed anew when they expired (Q1)."""
-        for call, level, expires_at_ns in before:
-            if call.state is CallState.ENDED:
-                continue
-            wanted = Placement(level, expires_at_ns)
-            age_ns = self.ledger.lives[call.call_id].age_ns(self.setup.policy.charge)
-            if expires_at_ns is not None and age_ns >= expires_at_ns:
-                wanted = self.books.ranking.expire(call.spec.job, age_ns, level)
-                if self.scheduler.ranking_version:
-                    self.seen["placed by a new version"] += 1
-            assert Placement(call.level, call.expires_at_ns) == wanted
-
-    def _starving(self) -> set[int]:
-        """Return the calls that rule Q3 promotes now, worked out from the ledger."""
-        beta, found = self.setup.policy.beta, set[int]()
-        if beta is None:
-            return found
-        for call in self.books.calls.values():
-            if call.state is CallState.RUNNING or not call.level:
-                continue
-            window = self.ledger.window(call.spec.program_id, self.now_ns)
-            if is_starving(window, beta, self.books.ranking.first_quantum_ns):
-                found.add(call.call_id)
-        return found
-
     def _take_facts(self) -> list[Fact]:
         facts = self.scheduler.take_facts()
         self.facts += facts
         self.ledger.take(facts)
         for fact in facts:
-            self._count(fact)
+            count_fact(self.seen, fact, self._calls[fact.call_id])
+            if isinstance(fact, Demoted | Raised) and self.scheduler.ranking_version:
+                self.seen["placed by a new version"] += 1
             if isinstance(fact, Ended):
                 self._end(fact.report)
         return facts
-
-    def _count(self, fact: Fact) -> None:
-        match fact:
-            case Preempted():
-                self.seen[PREEMPTED[fact.kind]] += 1
-            case Resumed():
-                self.seen[RESUMED[fact.kind]] += 1
-            case Promoted():
-                self.seen["promotion"] += 1
-            case Demoted():
-                self.seen["demotion"] += 1
-                assert fact.level > fact.was
-            case Raised():
-                self.seen["raise"] += 1
-                assert fact.level < fact.was
-            case Reserved():
-                self.seen["reservation"] += 1
-            case Scheduled():
-                call = self._calls[fact.call_id]
-                self.seen["device hit"] += call.cached_device_tokens > 0
-                self.seen["host hit"] += call.cached_host_tokens > 0
-            case _:
-                pass
-
-    def _cached(self) -> list[dict[Node, list[Node]]]:
-        """Return what could be evicted from each tier, with what is below it."""
-        tiers = (self.blocks.device, self.blocks.host)
-        return [{n: list(n.children.values()) for n in t.cached} for t in tiers]
-
-    def _check_evictions(self, before: Sequence[Mapping[Node, Sequence[Node]]]) -> None:
-        """Nothing went before what lies below it and could have gone (K3)."""
-        for node, below in before[0].items():
-            if node.device is None:
-                self.seen["device eviction"] += 1
-                assert all(child.device is None for child in below)
-        for node, below in before[1].items():
-            if node.host is None:
-                self.seen["host eviction"] += 1
-                assert not any(child in self.blocks.host.cached for child in below)
 
 
 def next_token(tokens: Sequence[int]) -> int:

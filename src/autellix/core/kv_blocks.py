@@ -332,6 +332,9 @@ class KVBlocks:
 
     def _forget(self, node: Node) -> None:
         """Drop ``node`` from the index, with all below it that nobody holds."""
+        if not node.children:  # leaves go first, so this is nearly always so
+            self.tree.cut(node)
+            return
         for gone in self.tree.detach(node):
             if gone in self.device.cached:
                 del self.device.cached[gone]

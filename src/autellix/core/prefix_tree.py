@@ -154,14 +154,19 @@ class PrefixTree:
             node = parent.children[key] = Node(parent, key)
         return node
 
+    def cut(self, node: Node) -> None:
+        """Take ``node``, without what is below it, out of the index."""
+        if node.parent is not None and node.is_indexed:
+            del node.parent.children[node.key]
+        node.is_indexed = False
+
     def detach(self, node: Node) -> Iterator[Node]:
         """Take ``node`` and all below it out of the index.
 
         Yields:
             Each of them, parents first.
         """
-        if node.parent is not None and node.is_indexed:
-            del node.parent.children[node.key]
+        self.cut(node)
         pending = [node]
         while pending:
             gone = pending.pop()

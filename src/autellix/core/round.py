@@ -238,13 +238,13 @@ class Round:
         """Return whom to preempt for blocks; None if all of them would not do."""
         if lacking <= 0:
             return []
-        if not self.is_decision:
+        least = call.level + self.limits.hysteresis_levels
+        if not self.is_decision or self._worst_level_after() < least:
             return None
         reclaim = Reclaim(self.books.blocks, found)
         blocks = self.books.blocks
         victims: list[Call] = []
         host_blocks = blocks.host.available
-        least = call.level + self.limits.hysteresis_levels
         for victim in self._givers_first(giver):
             if victim.level < least or victim.order < call.order:
                 break
@@ -263,6 +263,15 @@ class Round:
         if giver is not None:
             yield giver
         yield from (call for call in self._residents_after() if call is not giver)
+
+    def _worst_level_after(self) -> int:
+        """Return the level of the last call that ``_residents_after`` gives, or -1."""
+        levels = [c.level for c in self.books.preempted if c.is_resident]
+        if self._next < len(self._ahead):
+            levels.append(self._ahead[-1].level)
+        if self.books.line.paused:
+            levels.append(self.books.line.paused[-1][0])
+        return max(levels, default=-1)
 
     def _residents_after(self) -> Iterator[Call]:
         """Return the resident calls the pass has not kept, the last in order first."""

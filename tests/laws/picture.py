@@ -1,0 +1,150 @@
+"""A plan with all that was there before it, side by side."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import attrs
+
+from autellix.core.call import Call, CallState
+from autellix.core.facts import Fact, Preempted, Promoted, Reserved, Resumed, Scheduled
+from autellix.core.plan import Plan
+from autellix.core.step_scheduler import StepScheduler
+from tests.laws.prefixes import Start, start_of
+
+
+@attrs.frozen(kw_only=True)
+class Seen:
+    """A call before a plan."""
+
+    state: CallState
+    level: int
+    inner: tuple[int, ...]
+    is_resident: bool
+    is_reserved: bool
+    computed: int
+    new: int
+    remaining: int
+    blocks: int
+    start: Start
+
+    @property
+    def is_running(self) -> bool:
+        return self.state is CallState.RUNNING
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it is a running decoder."""
+        return self.is_running and self.computed > 0 and self.new == 1
+
+
+class Picture:
+    """Taken before a plan, completed after it.
+
+    Attributes:
+        seen: All calls as they were.
+        calls: The same calls, live.
+        order: Places in the total order of the pass, promotions included.
+        ranked: Ids in that order.
+        step: Tokens of each call of the step.
+        running: Those that hold slots now.
+        admitted: Of them, those that did not before.
+        growing: Preemptions by calls that ran before: they could not grow.
+        kinds: What happened that no fact tells.
+    """
+
+    def __init__(self, scheduler: StepScheduler, *, is_round: bool) -> None:
+        self.limits = scheduler.limits
+        self.costs = scheduler.costs
+        self.blocks = scheduler.books.blocks
+        self.is_round = is_round
+        self.calls = dict(scheduler.books.calls)
+        self.seen = {i: self._look(call) for i, call in self.calls.items()}
+        self.kinds: Counter[str] = Counter()
+
+    def complete(self, plan: Plan, facts: Sequence[Fact]) -> None:
+        """Add the plan that was made and what it did."""
+        self.facts = facts
+        self.step = {call.call_id: tokens for call, tokens in plan.calls}
+        self.preempted = [fact for fact in facts if isinstance(fact, Preempted)]
+        self.promoted = {f.call_id for f in facts if isinstance(f, Promoted)}
+        self.reserved = {f.call_id for f in facts if isinstance(f, Reserved)}
+        self.order = {i: self._order(i) for i in self.calls}
+        self.ranked = sorted(self.calls, key=self.order.__getitem__)
+        running = [i for i, c in self.calls.items() if c.state is CallState.RUNNING]
+        self.running = running
+        self.admitted = [i for i in running if not self.seen[i].is_running]
+        self.growing = [f for f in self.preempted if f.by not in self.admitted]
+        # A step of one call that was just admitted may be what S5 forces.
+        self.may_be_forced = len(running) == 1 and running == self.admitted
+        if self.may_be_forced and not self._could_enter(*running):
+            self.kinds["forced progress"] += 1
+
+    def is_ahead(self, call_id: int, other_id: int) -> bool:
+        """Say whether one call comes before another in the pass."""
+        return self.order[call_id] < self.order[other_id]
+
+    def is_much_better(self, call_id: int, other_id: int) -> bool:
+        """Say whether one call may preempt another, by their levels."""
+        better_by = self.calls[other_id].level - self.calls[call_id].level
+        return better_by >= self.limits.hysteresis_levels
+
+    def reached(self) -> list[int]:
+        """Return the candidates that the pass came to, admitted or missed, in order.
+
+        Without those that were preempted: they are not tried again.
+        """
+        touched = {fact.call_id for fact in self.preempted}
+        reached: list[int] = []
+        misses, is_behind = 0, not self.is_round  # then only paused calls are tried
+        for call_id in self.ranked:
+            before = self.seen[call_id]
+            if before.is_running or call_id in touched:
+                continue
+            if is_behind and not before.is_resident:
+                continue
+            if misses == self.limits.lookahead:
+                break
+            reached.append(call_id)
+            if call_id not in self.admitted:
+                misses += 1
+                is_behind |= self.calls[call_id].is_reserved
+        return reached
+
+    def slots_taken_at(self, call_id: int) -> int:
+        """Return how many calls held slots when a call was tried."""
+        running = {i for i, before in self.seen.items() if before.is_running}
+        for fact in self.facts:
+            if isinstance(fact, Preempted):
+                if fact.by == call_id:
+                    break
+                running.discard(fact.call_id)
+            elif isinstance(fact, Scheduled | Resumed):
+                running.add(fact.call_id)
+        return len(running)
+
+    def _look(self, call: Call) -> Seen:
+        return Seen(
+            state=call.state,
+            level=call.level,
+            inner=call.inner,
+            is_resident=call.is_resident,
+            is_reserved=call.is_reserved,
+            computed=call.computed,
+            new=len(call.tokens) - call.computed,
+            remaining=call.remaining,
+            blocks=len(call.lease.blocks),
+            start=start_of(self.blocks, call),
+        )
+
+    def _order(self, call_id: int) -> tuple[int, ...]:
+        before, call = self.seen[call_id], self.calls[call_id]
+        is_reserved = before.is_reserved or call_id in self.reserved
+        return (call.level, not is_reserved, not before.is_resident, *call.inner)
+
+    def _could_enter(self, call_id: int) -> bool:
+        """Say whether the pass came to a call, and there was a slot it could have."""
+        running = [i for i, before in self.seen.items() if before.is_running]
+        has_slot = len(running) < self.limits.slots or any(
+            self.is_much_better(call_id, i) for i in running
+        )
+        return has_slot and call_id in self.reached()
