@@ -162,8 +162,10 @@ class KVBlocks:
         missing = self.blocks_for(tokens) - len(lease.blocks)
         if missing > self.device.available:
             return False
-        lease.blocks += self.device.take_free(missing)
-        for _ in range(self.blocks_for(tokens) - len(lease.blocks)):
+        if missing > 1:
+            lease.blocks += self.device.take_free(missing)
+            missing = self.blocks_for(tokens) - len(lease.blocks)
+        for _ in range(missing):
             lease.blocks.append(self._take_device())
         return True
 

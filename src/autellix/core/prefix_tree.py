@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import attrs
 
@@ -123,8 +124,9 @@ class PrefixTree:
         self, tokens: Sequence[int], first: int, end: int
     ) -> Iterator[tuple[int, ...]]:
         """Return the keys of the full blocks ``first`` to ``end - 1`` of ``tokens``."""
-        part = iter(tokens[first * self.block_tokens : end * self.block_tokens])
-        return zip(*[part] * self.block_tokens, strict=False)
+        size = self.block_tokens
+        part = iter(tokens[first * size :] if first else tokens)
+        return islice(zip(*[part] * size, strict=False), end - first)
 
     def extend_match(
         self, found: list[Node], tokens: Sequence[int], limit_blocks: int

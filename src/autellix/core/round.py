@@ -60,10 +60,10 @@ class Round:
         self._horizon = self.limits.round_steps if self.is_decision else 1
         self._ahead = books.running
         self._ahead.sort(key=_order)
-        decoders = sum(
+        decoders = [
             1 for c in self._ahead if len(c.tokens) == c.computed + 1 and c.computed
-        )
-        self._budget = self.limits.token_budget - decoders
+        ]
+        self._budget = self.limits.token_budget - len(decoders)
         self._pass(candidates)
         books.running = self._kept
         if not self.step and books.line:
