@@ -35,6 +35,8 @@ def fits(picture: Picture, call_id: int) -> bool:
     if before.start.tokens and new == 1:
         tokens = min(picture.limits.round_steps, before.remaining)
     end = before.start.tokens + tokens
+    if before.is_recomputing:
+        end = len(call.tokens)
     need = picture.blocks.blocks_for(end) - before.blocks
     return _has_blocks(picture, call_id, need, giver)
 
@@ -77,7 +79,7 @@ def _has_blocks(picture: Picture, call_id: int, need: int, giver: int | None) ->
         hosted = blocks.host_blocks_needed(victim)
         swaps = hosted <= room and costs.is_swap_cheaper(before.blocks, victim.computed)
         kind = PreemptionKind.SWAP if swaps else PreemptionKind.DROP
-        if pays(costs, before, kind):
+        if pays(costs, before, kind) and not before.is_recomputing:
             gone.append(victim)
             room -= hosted if swaps else 0
     return free + _freed(gone, wanted, shares=blocks.shares_blocks) >= need

@@ -21,6 +21,7 @@ class Seen:
     inner: tuple[int, ...]
     is_resident: bool
     is_reserved: bool
+    is_recomputing: bool
     computed: int
     new: int
     remaining: int
@@ -129,6 +130,7 @@ class Picture:
             inner=call.inner,
             is_resident=call.is_resident,
             is_reserved=call.is_reserved,
+            is_recomputing=call.is_recomputing,
             computed=call.computed,
             new=len(call.tokens) - call.computed,
             remaining=call.remaining,
@@ -143,7 +145,12 @@ class Picture:
 
     def _could_enter(self, call_id: int) -> bool:
         """Say whether the pass came to a call, and there was a slot it could have."""
-        running = [i for i, before in self.seen.items() if before.is_running]
+        yielded = {fact.call_id for fact in self.growing}
+        running = [
+            i
+            for i, before in self.seen.items()
+            if before.is_running and i not in yielded
+        ]
         has_slot = len(running) < self.limits.slots or any(
             self.is_much_better(call_id, i) for i in running
         )

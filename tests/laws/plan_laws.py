@@ -60,7 +60,8 @@ def _check_forced(picture: Picture) -> None:
     yielded = {fact.call_id for fact in picture.growing}
     rest = [i for i in picture.ranked if i not in yielded]
     residents = [i for i in rest if picture.seen[i].is_resident]
-    assert picture.running == (residents or rest)[:1]
+    whole = [i for i in residents if picture.seen[i].is_recomputing]
+    assert picture.running == (whole or residents or rest)[:1]
 
 
 def _check_growth(picture: Picture) -> None:
@@ -69,6 +70,7 @@ def _check_growth(picture: Picture) -> None:
         call_id
         for call_id, call in picture.calls.items()
         if call.is_resident and picture.seen[call_id].is_resident
+        if not call.is_recomputing
     ]
     for fact in picture.growing:
         assert picture.seen[fact.by].is_running
@@ -87,6 +89,8 @@ def _check_preemptions(picture: Picture) -> None:
     """No preemption inside a level, nor one that does not pay (S2, S3)."""
     for fact in picture.preempted:
         victim = picture.seen[fact.call_id]
+        if fact.kind is not PreemptionKind.PAUSE:
+            assert not victim.is_recomputing, f"{fact} undoes what was being recomputed"
         if fact.kind is PreemptionKind.SWAP:
             assert victim.computed
             assert picture.costs.is_swap_cheaper(victim.blocks, victim.computed)

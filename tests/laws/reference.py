@@ -58,7 +58,7 @@ class Reference:
         self.order = sorted(self.calls.values(), key=Call.rank)
         self._pass()
         if self.order and not self.step:
-            self._run(min(self.order, key=lambda c: not c.blocks))
+            self._run(min(self.order, key=lambda c: (-c.is_whole, not c.blocks)))
         self.steps += 1
         return dict(self.step)
 
@@ -72,7 +72,7 @@ class Reference:
             c.age_ns += forward_ns if self.charge is Charge.SERVICE else work_ns
             c.computed, c.new = c.computed + n, c.new - n
             if c.new == 0:
-                c.new, c.produced = 1, c.produced + 1
+                c.new, c.produced, c.is_recomputing = 1, c.produced + 1, False
                 c.left = 0 if i in ended else c.left - 1
             if c.left <= 0:
                 del self.calls[i]
@@ -115,7 +115,8 @@ class Reference:
                 is_kept |= c.is_reserved  # still is: it has missed
 
     def _run(self, c: Call) -> None:
-        later = (v for v in self.order[: self.order.index(c) : -1] if v.blocks)
+        behind = self.order[: self.order.index(c) : -1]
+        later = (v for v in behind if v.blocks and not v.is_recomputing)
         n = self._chunk(c)
         if n and not self._enter(c, n, later):
             self._evict(c)
@@ -147,6 +148,7 @@ class Reference:
     def _enter(self, c: Call, n: int, victims: Iterator[Call]) -> bool:
         is_ahead = c.is_decoder and not self.steps
         ahead = min(self.limits.round_steps, c.left) if is_ahead else n
+        ahead = c.new if c.is_recomputing else ahead
         more = max(0, self.limits.blocks(c.computed + ahead) - c.blocks)
         while more + sum(v.blocks for v in self.order) > self.limits.device_blocks:
             if (victim := next(victims, None)) is None:
@@ -159,12 +161,13 @@ class Reference:
     def _evict(self, v: Call) -> None:
         v.state, v.blocks = ("swapped" if self._swaps(v) else "waiting"), 0
         if v.state == "waiting":
-            v.computed, v.new = 0, v.computed + v.new
+            v.computed, v.new, v.is_recomputing = 0, v.computed + v.new, True
 
     def _pays(self, v: Call) -> bool:
         swap_ns = 2 * self.costs.transfer_time_ns(v.blocks)
         cost_ns = swap_ns if self._swaps(v) else self.costs.recompute_ns(v.computed)
-        return cost_ns < v.left * self.costs.single_step_ns()
+        cheap = cost_ns < v.left * self.costs.single_step_ns()
+        return cheap and not v.is_recomputing
 
     def _swaps(self, v: Call) -> bool:
         hosted = [c.computed for c in self.order if c.state == "swapped"] + [v.computed]

@@ -45,6 +45,7 @@ class Call:
     state: str = "waiting"
     computed: int = 0  # tokens with KV; it is on the host while swapped
     produced: int = 0
+    is_recomputing: bool = False  # dropped, and no token produced since
     blocks: int = 0  # on the device; any: the call is resident
     is_reserved: bool = False
     skipped_since_ns: float = NEVER
@@ -52,6 +53,10 @@ class Call:
     @property
     def is_decoder(self) -> bool:
         return self.new == 1 and self.computed > 0
+
+    @property
+    def is_whole(self) -> bool:
+        return self.is_recomputing and self.blocks > 0
 
     def seen(self) -> tuple[str, int, int, int, int]:
         return self.state, self.at.level, self.computed, self.produced, self.blocks

@@ -236,20 +236,20 @@ class World:
         if self.plan_in_flight is None and not self.scheduler.has_work:
             self.check_rest()
 
-    def finish(self) -> None:
+    def finish(self, forward_ns: int = 10) -> None:
         """Let all calls end by themselves, and all blocks come to rest (K4, S5).
 
-        Steps are short: a call that computes less in a quantum than it loses to others
-        in between would never end, on any engine.
+        However long a step is: what was dropped is not dropped again before it has
+        produced a token, so what is lost is bounded by what is produced.
         """
         if self.plan_in_flight is not None:
-            self.commit(forward_ns=10)
-        calls = self.books.calls
-        work = sum(len(call.tokens) + call.remaining for call in calls.values())
-        steps_left = 3 + 3 * work
+            self.commit(forward_ns=forward_ns)
+        calls = list(self.books.calls.values())
+        work = sum(len(call.tokens) + call.remaining for call in calls)
+        steps_left = 3 + work * (2 + sum(call.remaining for call in calls))
         while self.scheduler.has_work:
             self.plan()
-            self.commit(forward_ns=10)
+            self.commit(forward_ns=forward_ns)
             self.check()
             steps_left -= 1
             assert steps_left, f"calls {list(calls)} do not come to an end"

@@ -96,6 +96,7 @@ class Booking:
         if sampled is None:
             raise InvariantError(f"no sample for call {call.call_id}")
         call.tokens.append(sampled.token)
+        call.is_recomputing = False
         if call.first_token_ns is None:
             self._books.first_token(call, ended_ns)
         if sampled.is_last or len(call.tokens) == call.limit_tokens:

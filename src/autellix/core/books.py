@@ -210,6 +210,7 @@ class Books:
             self.blocks.drop(call)
             call.state = CallState.WAITING
             call.computed = 0
+            call.is_recomputing = True
         self.released.append(call.call_id)
         self._reorder(call)
         if call not in self.preempted:

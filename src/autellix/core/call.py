@@ -55,6 +55,8 @@ class Call:
         limit_tokens: Prompt and the most it may produce.
         inherited_ns: Charge taken over from its program.
         clock: Of its program on this engine.
+        is_recomputing: Its KV was dropped and it has produced no token since: it comes
+            back whole and keeps its blocks until it has.
     """
 
     spec: CallSpec
@@ -70,6 +72,7 @@ class Call:
     expires_at_ns: int | None = None
     is_reserved: bool = False
     skipped_since_ns: int | None = None
+    is_recomputing: bool = False
     is_in_step: bool = False
     ending: Outcome | None = None
     wait_reason: WaitReason = WaitReason.ROUND

@@ -36,6 +36,7 @@ def _broken(scheduler: StepScheduler) -> Iterator[str]:
     yield from _in_steps(scheduler)
     yield from _in_line(books)
     yield from _in_order(books)
+    yield from _in_recomputation(books)
     yield from _in_waits(books)
     yield from _in_fairness(books)
     yield from _in_reservations(scheduler)
@@ -97,6 +98,13 @@ def _in_order(books: Books) -> Iterator[str]:
             yield f"call {call.call_id} is not placed by program: {call.inner}"
     if len(entries) != len(books.calls):
         yield "two calls entered their levels as one"
+
+
+def _in_recomputation(books: Books) -> Iterator[str]:
+    for call_id, call in books.calls.items():
+        held = len(call.lease.blocks) * books.blocks.block_tokens
+        if call.is_recomputing and call.is_resident and held < len(call.tokens):
+            yield f"call {call_id} came back with blocks for {held} tokens only"
 
 
 def _in_waits(books: Books) -> Iterator[str]:

@@ -126,7 +126,7 @@ class Round:
         decodes = call.is_decoder
         if decodes:
             tokens = 1
-            upto = call.computed + min(self._horizon, call.remaining)
+            upto = self._decode_upto(call, call.computed)
         else:
             tokens = min(len(call.tokens) - call.computed, self._budget)
             upto = call.computed + tokens
@@ -148,7 +148,8 @@ class Round:
 
     def _yield_for(self, call: Call) -> bool:
         """Let the last resident go; False if that is ``call`` itself (rule S3)."""
-        last = next(self._residents_after(), None)
+        after = self._residents_after()
+        last = next((other for other in after if not other.is_recomputing), None)
         if last is None or last.order < call.order:
             last = call
         self._evict(last, call)
@@ -201,9 +202,18 @@ class Round:
         return self.books.blocks.find(call)
 
     def _upto(self, call: Call, found: Found, tokens: int) -> int:
+        """Return for how many tokens a candidate needs blocks."""
+        if call.is_recomputing:
+            return len(call.tokens)
         if found.tokens and len(call.tokens) - found.tokens == 1:
-            return found.tokens + min(self._horizon, call.remaining)
+            return self._decode_upto(call, found.tokens)
         return found.tokens + tokens
+
+    def _decode_upto(self, call: Call, computed: int) -> int:
+        """Return for how many tokens a decoder needs blocks until the next round."""
+        if call.is_recomputing:
+            return computed + 1
+        return computed + min(self._horizon, call.remaining)
 
     def _miss(self, call: Call, reason: WaitReason) -> bool:
         self._misses += 1
@@ -249,7 +259,7 @@ class Round:
             if victim.level < least or victim.order < call.order:
                 break
             kind = self._kind(victim, host_blocks)
-            if not self._pays(victim, kind):
+            if victim.is_recomputing or not self._pays(victim, kind):
                 continue
             if kind is PreemptionKind.SWAP:
                 host_blocks -= blocks.host_blocks_needed(victim)
@@ -329,7 +339,9 @@ class Round:
     def _force(self) -> None:
         """Let the first call go on, whatever it takes (rule S5)."""
         line = self.books.line
-        call = line[line.paused[0] if line.paused else line.all[0]]
+        paused = [line[place] for place in line.paused]
+        whole = (call for call in paused if call.is_recomputing)
+        call = next(whole, paused[0] if paused else line[line.all[0]])
         while True:
             found = self._found(call)
             tokens = min(len(call.tokens) - found.tokens, self._budget)

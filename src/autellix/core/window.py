@@ -46,7 +46,7 @@ def window_of(
         return None
     for call in calls:
         is_decoder = len(call.tokens) - call.computed == 1 and call.produced > 0
-        if not is_decoder or call.ending is not None:
+        if not is_decoder or call.is_recomputing or call.ending is not None:
             return None
     steps = min(call.remaining for call in calls)
     by_work = books.policy.charge is Charge.WORK
