@@ -203,11 +203,104 @@ def test_a_wrong_policy_is_located_and_shown(
     assert str(refused(tmp_path, text)) == message
 
 
-def test_all_faults_of_a_table_are_told_at_once(tmp_path: Path) -> None:
-    """The first is the error, the others are notes on it."""
-    error = refused(tmp_path, f'{ENGINE}name = 3\nslots = "8"\n')
-    assert str(error) == "engines[0].name: must be a string: 3"
-    assert "also: engines[0].slots: must be an integer: '8'" in error.__notes__
+def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    """The first is the error; each of the others is a note of one line on it."""
+    error = refused(
+        tmp_path,
+        """
+        [runtime]
+        polcy = "atlas"
+        balancer = "Locality"
+        shutdown_s = "1"
+        [[engines]]
+        backend = "simulated"
+        name = 3
+        slost = 8
+        kv_tokens = 3
+        seed = "x"
+        host_tokens = -1
+        costs = { stpe_ns = 1, decode_ns = "2" }
+        [[engines]]
+        backend = "simluated"
+        [[engines]]
+        backend = "simulated"
+        slots = 0
+        """,
+    )
+    told = [str(error), *(note.removeprefix("also: ") for note in error.__notes__)]
+    assert [line.partition(":")[0] for line in told[:-1]] == [
+        "runtime.polcy",
+        "runtime.shutdown_s",
+        "runtime.balancer",
+        "engines[0].slost",
+        "engines[0].name",
+        "engines[0].costs.stpe_ns",
+        "engines[0].costs.step_ns",
+        "engines[0].costs.prefill_ns",
+        "engines[0].costs.decode_ns",
+        "engines[0].seed",
+        "engines[0].host_tokens",
+        "engines[0].kv_tokens",
+        "engines[1].backend",
+        "engines[2].slots",
+    ]
+    assert told[-1] == f"in {tmp_path / 'autellix.toml'}"
+    assert not any("\n" in line for line in told)
+
+
+def test_a_default_that_stands_in_for_a_fault_is_no_fault(tmp_path: Path) -> None:
+    """A budget of 4 tokens was meant for the slots of the file, not for 64."""
+    error = refused(tmp_path, f'{ENGINE}slots = "4"\ntoken_budget = 4\n')
+    assert str(error) == "engines[0].slots: must be an integer: '4'"
+    assert [note for note in error.__notes__ if note.startswith("also")] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('name = ""', "engines[0].name: must not be empty: ''"),
+        ('name = " "', "engines[0].name: must not be empty: ' '"),
+    ],
+)
+def test_an_engine_has_a_name_to_be_read(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    """An empty one is refused, whatever the backend would make of it."""
+    assert str(refused(tmp_path, f"{ENGINE}{line}\n")) == message
+
+
+@pytest.mark.parametrize(
+    "ladder",
+    [
+        "{ first_s = 1.0, ratio = 1e300, levels = 8 }",
+        "{ bounds_s = [1e305], quanta_s = [1, 1] }",
+    ],
+)
+def test_a_ladder_too_large_to_count_is_located_and_shown(
+    tmp_path: Path, ladder: str
+) -> None:
+    """An overflow on the way is a fault of the file like any other."""
+    policy = f'{{ kind = "plas", ladder = {ladder} }}'
+    told = str(refused(tmp_path, f"[runtime]\npolicy = {policy}\n{ENGINE}"))
+    assert told.startswith("runtime.policy.ladder: a number is too large: {")
+    assert re.search(r"1e\+30[05]", told)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (f'[runtime]\npolicy = "PLAS"\n{ENGINE}', "'plas'"),
+        (f'[runtime]\nbalancer = "RoundRobin"\n{ENGINE}', "'round-robin'"),
+        (f'{ENGINE}costs = "LLAMA-8B-H100"\n', "'llama-8b-h100'"),
+        (f"{ENGINE}Slots = 3\n", "'slots'"),
+    ],
+    ids=["policy", "balancer", "costs", "key"],
+)
+def test_the_nearest_name_is_found_whatever_its_case(
+    tmp_path: Path, text: str, hint: str
+) -> None:
+    """Who writes PLAS or LLAMA-8B is told how it is spelt here."""
+    assert f"; did you mean {hint}?" in str(refused(tmp_path, text))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +345,14 @@ def test_an_unknown_name_lists_what_is_installed(
             "engines = []",
             "engines: engines must be tables, [[engines]], one or more: []",
         ),
-        ('engines = "a"', "engines: must be a list: 'a'"),
+        ('engines = "a"', "engines: engines must be tables, [[engines]]: 'a'"),
+        (
+            '[engines]\nbackend = "simulated"',
+            (
+                "engines: engines must be tables in a list, also a single one: "
+                "write [[engines]], not [engines]: {'backend': 'simulated'}"
+            ),
+        ),
         ("engines = [3]", "engines[0]: must be a table: 3"),
         ('engines = ["simulated"]', "engines[0]: must be a table: 'simulated'"),
         ("[[engines]]\nslots = 3", "engines[0].backend: this key is needed"),

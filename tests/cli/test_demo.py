@@ -1,6 +1,7 @@
 """The demo, end to end on simulated engines: table, picture, JSON, interruption."""
 
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 from autellix.cli import ExitCode, main
 from autellix.cli.demo import command, engines
+from autellix.cli.demo import trial as trial_module
+from autellix.cli.demo.agents import run_agent
 from autellix.cli.demo.workload import make_workload
 
 pytestmark = pytest.mark.slow  # each runs 64 agents and draws
@@ -40,6 +43,7 @@ def test_the_demo_in_json_says_the_same_twice(
         assert main([*SIMULATED, "--json", "--out", str(tmp_path)]) == ExitCode.OK
         told.append(json.loads(capsys.readouterr().out))
     assert told[0] == told[1]
+    assert told[0]["interrupted"] is False
     assert told[0]["picture"] == str(tmp_path / "demo.png")
     fcfs, atlas = told[0]["trials"]
     assert (fcfs["policy"], atlas["policy"]) == ("FCFS", "ATLAS")
@@ -80,7 +84,7 @@ def test_a_seed_is_a_workload() -> None:
 def test_interrupted_it_prints_what_was_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C in the second trial leaves the table of the first, and no picture."""
+    """Ctrl-C before the second trial leaves the table of the first, no picture."""
     runs: list[Sequence[object]] = []
     run = command._run
 
@@ -96,12 +100,90 @@ def test_interrupted_it_prints_what_was_done(
     assert "all (32)" in printed.out
     assert "FCFS" in printed.out
     assert "ATLAS" not in printed.out
-    assert "interrupted" in printed.err
+    assert "had ended by then: 32 of 32 under FCFS, 0 of 32 under ATLAS" in printed.err
     assert not (tmp_path / "demo.png").exists()
 
 
+def test_interrupted_in_a_trial_its_column_says_how_many_had_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs that Ctrl-C closed are not among them; JSON has the flag."""
+    ended: list[int] = []
+
+    async def interrupt_after_40(*arguments: Any) -> Any:
+        results = await run_agent(*arguments)
+        ended.append(1)
+        if len(ended) == 40:
+            signal.raise_signal(signal.SIGINT)
+        return results
+
+    monkeypatch.setattr(trial_module, "run_agent", interrupt_after_40)
+    assert main([*SIMULATED, "--out", str(tmp_path)]) == ExitCode.INTERRUPTED
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    (line,) = (one for one in lines if one.startswith("programs ended"))
+    assert line.split()[-2:] == ["32", "8"]
+    assert "8 of 32 under ATLAS" in printed.err
+    assert "Cut(" not in printed.err
+    ended.clear()
+    arguments = [*SIMULATED, "--json", "--out", str(tmp_path)]
+    assert main(arguments) == ExitCode.INTERRUPTED
+    told = json.loads(capsys.readouterr().out)
+    assert told["interrupted"] is True
+    assert told["trials"][1]["classes"]["all"]["programs"] == 8
+    assert told["picture"] is None
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_interrupted_while_drawing_nothing_is_lost(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    as_json: bool,
+) -> None:
+    """The table is printed before the picture is begun."""
+    printed_before: list[str] = []
+
+    def interrupt(*_: Any) -> None:
+        printed_before.append(capsys.readouterr().out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "draw", interrupt)
+    options = ["--json"] if as_json else []
+    arguments = [*SIMULATED, "--out", str(tmp_path), *options]
+    assert main(arguments) == ExitCode.INTERRUPTED
+    printed = capsys.readouterr()
+    assert "interrupted while drawing" in printed.err
+    if as_json:
+        told = json.loads(printed.out)
+        assert len(told["trials"]) == 2
+        assert told["interrupted"] is True
+    else:
+        assert "all (32)" in printed_before[0]
+
+
+@pytest.mark.parametrize("taken", ["out", "out/demo.png"])
+def test_a_folder_that_cannot_be_written_fails_before_anything_runs(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    taken: str,
+) -> None:
+    """Minutes of trials are not spent on a picture that has no place."""
+    if taken == "out":
+        (tmp_path / "out").write_text("a file", encoding="utf-8")
+    else:
+        (tmp_path / taken).mkdir(parents=True)
+    monkeypatch.setattr(command, "_run", pytest.fail)
+    out = tmp_path / "out"
+    assert main([*SIMULATED, "--out", str(out)]) == ExitCode.BAD_INPUT
+    told = capsys.readouterr().err
+    assert told.startswith(f"autellix: --out {out}: no picture can be put there: ")
+
+
 def test_interrupted_at_once_it_prints_nothing_of_a_table(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing has ended there is nothing to show."""
 
@@ -109,7 +191,7 @@ def test_interrupted_at_once_it_prints_nothing_of_a_table(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "_run", interrupt)
-    assert main(SIMULATED) == ExitCode.INTERRUPTED
+    assert main([*SIMULATED, "--out", str(tmp_path)]) == ExitCode.INTERRUPTED
     assert capsys.readouterr().out == ""
 
 

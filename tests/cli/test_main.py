@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,18 @@ def test_help_states_the_exit_codes(
         assert f"\n  {code.value:<4} " in printed
 
 
+def test_help_shows_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first help has commands to copy, that of ``run`` both files it needs."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "autellix demo --backend simulated" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    printed = capsys.readouterr().out
+    for line in ("async def agent(program, index):", "[[engines]]", "--config FILE  "):
+        assert line in printed
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     """It comes from the installed metadata."""
     with pytest.raises(SystemExit):
@@ -77,7 +90,8 @@ def test_a_good_configuration_is_said_to_be_good(
     assert main(["config", "check", str(good)]) == ExitCode.OK
     printed = capsys.readouterr().out
     assert printed.startswith(f"{good}: good\npolicy: ATLAS(")
-    assert "engine simulated: simulated, SimulatedOptions(" in printed
+    assert "engine simulated: simulated\n" in printed
+    assert "\n  slots: 3\n" in printed
     assert main(["config", "check", "--json", str(good)]) == ExitCode.OK
     (engine,) = json.loads(capsys.readouterr().out)["engines"]
     assert engine["options"]["slots"] == 3
@@ -94,6 +108,49 @@ def test_a_bad_configuration_is_code_2_with_key_value_and_file(
     assert "engines[0].slost: unknown key, with value 3" in printed.err
     assert "did you mean 'slots'?" in printed.err
     assert str(good) in printed.err
+
+
+def test_every_fault_of_a_configuration_has_a_line(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who made three typos mends the file once."""
+    text = '[runtime]\npolcy = "atlas"\n[[engines]]\nbackend = "simulated"\n'
+    good.write_text(f'{text}slost = 3\nseed = "x"\n', encoding="utf-8")
+    assert main(["config", "check", str(good)]) == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err.splitlines() == [
+        (
+            "autellix: runtime.polcy: unknown key, with value 'atlas'; "
+            "did you mean 'policy'?"
+        ),
+        "  also: engines[0].slost: unknown key, with value 3; did you mean 'slots'?",
+        "  also: engines[0].seed: must be an integer: 'x'",
+        f"  in {good}",
+    ]
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra torch")
+def test_a_model_folder_that_is_not_there_is_a_fault(
+    good: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path is looked for; a name may be on the hub, and a simulated one any."""
+    monkeypatch.chdir(good.parent)
+    engine = '[[engines]]\nname = "{0}"\nbackend = "{1}"\nmodel = "{2}"\n'
+    (good.parent / "there").mkdir()
+    good.write_text(
+        engine.format("a", "torch", "./none")
+        + engine.format("b", "torch", "./there")
+        + engine.format("c", "torch", "/no/such/model")
+        + engine.format("d", "torch", "organisation/name")
+        + engine.format("e", "simulated", "/no/such/model"),
+        encoding="utf-8",
+    )
+    assert main(["config", "check", str(good)]) == ExitCode.BAD_INPUT
+    first, second, file = capsys.readouterr().err.splitlines()
+    folder = good.parent / "none"
+    no = "is no folder: there is no"
+    assert first == f"autellix: engines[0].model: './none' {no} {folder}"
+    assert second.endswith(f"engines[2].model: '/no/such/model' {no} /no/such/model")
+    assert file == f"  in {good}"
 
 
 def test_a_missing_extra_is_code_3(

@@ -53,6 +53,18 @@ def test_spans_cover_a_program_without_gaps() -> None:
     assert recording.ended() == [track]
 
 
+def test_a_program_open_at_an_interruption_has_not_ended() -> None:
+    """Its block ends, by the interruption; what had ended before stays so."""
+    opened = (1.0, EventKind.PROGRAM_OPENED, None)
+    closed = (2.0, EventKind.PROGRAM_CLOSED, None)
+    before, during = told(opened, closed), told(opened)
+    before.interrupt()
+    during.interrupt()
+    during(Event(at_s=2.0, kind=EventKind.PROGRAM_CLOSED, program=7))
+    assert [one.tracks[7].was_interrupted for one in (before, during)] == [False, True]
+    assert [len(one.ended()) for one in (before, during)] == [1, 0]
+
+
 def test_a_program_does_the_best_that_one_of_its_calls_does() -> None:
     """Running goes before preempted, preempted before waiting."""
     recording = told(

@@ -77,6 +77,7 @@ def test_reasons_and_kinds_that_never_occurred_are_left_out() -> None:
 
 def test_a_class_missing_from_a_trial_is_a_dash() -> None:
     """So it is when a trial was interrupted before one of its programs ended."""
-    partial = attrs.evolve(trial("B"), classes={"all": ONE})
+    partial = attrs.evolve(trial("B"), is_complete=False, classes={"all": ONE})
     rows = table([trial("A"), partial]).splitlines()
-    assert rows[2].split() == ["latency,", "mean", "s", "4.00", "-", "4.00", "4.00"]
+    assert rows[2].split() == ["programs", "ended", "2", "0", "2", "2"]
+    assert rows[3].split() == ["latency,", "mean", "s", "4.00", "-", "4.00", "4.00"]

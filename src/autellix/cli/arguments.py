@@ -17,14 +17,30 @@ exit codes:
   3    an optional dependency or a device is missing; the message says which
   130  interrupted with Ctrl-C; what had been done by then is printed
 """
+_EXAMPLES: Final = """\
+examples:
+  autellix demo --backend simulated                     seconds; needs no model
+  autellix config check autellix.toml                   what a file comes to
+  autellix run agents.py --config autellix.toml --agents 8
+
+"""
 _RUN: Final = """\
-Run the agents of a Python file on the engines of a configuration file. The file defines
-one of
+Run the agents of a Python file on the engines of a configuration file. The Python file
+defines one of
 
-  async def agent(program, index):    one program; run --agents times, index counts up
-  async def main(runtime):            opens programs itself, as it likes
+  async def agent(program, index):    # one program; run --agents times
+      reply = await program.chat([{"role": "user", "content": f"Question {index}"}])
+      return reply.text
 
-What they return is printed. Calls are made with program.chat(...) and its siblings.
+  async def main(runtime):            # run once; opens programs itself, as it likes
+      async with runtime.program("research") as program:
+          return (await program.generate("Once upon a time")).text
+
+What they return is printed, then how the programs were served. The smallest
+configuration file, in TOML, is
+
+  [[engines]]
+  backend = "simulated"               # or "torch"
 """
 _DEMO: Final = """\
 Run a few dozen agents (chats, tool users, tree searches) on two local engines, first
@@ -38,7 +54,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="autellix",
         description="Serve many LLM agents on local engines, scheduled as programs.",
-        epilog=_EXIT_CODES,
+        epilog=_EXAMPLES + _EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version("autellix"))
@@ -52,12 +68,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser(
         "demo",
-        help="compare two policies on real agents",
+        help="see two policies serve the same agents; needs nothing of yours",
         description=_DEMO,
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    demo.add_argument("--backend", choices=("torch", "simulated"), default="torch")
+    demo.add_argument(
+        "--backend",
+        choices=("torch", "simulated"),
+        default="torch",
+        help="a real model, minutes of CPU time, or a cost model, seconds (torch)",
+    )
     demo.add_argument("--seed", type=int, default=0, help="of the workload (0)")
     demo.add_argument(
         "--out",
@@ -72,29 +93,36 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser(
         "run",
-        help="run your own agents",
+        help="run your own agents on the engines of a configuration file",
         description=_RUN,
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("agent_file", type=Path, metavar="AGENT_FILE")
-    run.add_argument("--config", type=Path, required=True, metavar="FILE")
     run.add_argument(
-        "--agents", type=_positive, default=1, metavar="N", help="how many (1)"
+        "agent_file", type=Path, metavar="AGENT_FILE", help="Python file, as above"
     )
     run.add_argument(
-        "--limit", type=_positive, metavar="K", help="most at a time (all)"
+        "--config", type=Path, required=True, metavar="FILE", help="TOML file, as above"
+    )
+    run.add_argument(
+        "--agents", type=_positive, metavar="N", help="runs of 'agent' (1)"
+    )
+    run.add_argument(
+        "--limit",
+        type=_positive,
+        metavar="K",
+        help="most runs of 'agent' at a time (all)",
     )
     run.add_argument(
         "--virtual-time",
         action="store_true",
-        help="let time pass at once; simulated engines only",
+        help="do not wait in real time; simulated engines only",
     )
     _add_output(run)
 
 
 def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    config = commands.add_parser("config", help="look at a configuration file")
+    config = commands.add_parser("config", help="check a configuration file")
     actions = config.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser(
         "check",
@@ -102,7 +130,7 @@ def _add_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.add_argument("file", type=Path, metavar="FILE")
+    check.add_argument("file", type=Path, metavar="FILE", help="TOML file")
     check.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -111,7 +139,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print results as JSON on standard output"
     )
     parser.add_argument(
-        "--plain", action="store_true", help="progress in lines, also on a terminal"
+        "--plain", action="store_true", help="progress as lines, also on a terminal"
     )
 
 

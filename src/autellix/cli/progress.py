@@ -145,4 +145,4 @@ def _share(watched: Watched, tracks: Collection[Track]) -> str:
 
 
 def _ended(tracks: Iterable[Track]) -> int:
-    return sum(track.closed_s is not None for track in tracks)
+    return sum(track.has_ended for track in tracks)

@@ -51,6 +51,7 @@ class Track:
         name: Its class.
         opened_s: When its block began.
         closed_s: When its block ended; None while it has not.
+        was_interrupted: Whether Ctrl-C came before that.
         spans: What it did in between, without gaps.
         output_tokens: Of its calls that have ended.
     """
@@ -58,6 +59,7 @@ class Track:
     name: str
     opened_s: float
     closed_s: float | None = None
+    was_interrupted: bool = False
     spans: list[Span] = attrs.field(factory=list)
     output_tokens: int = 0
     state: State = State.THINKING
@@ -66,6 +68,11 @@ class Track:
 
     def __attrs_post_init__(self) -> None:
         self._since_s = self.opened_s
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its block ended by itself."""
+        return self.closed_s is not None and not self.was_interrupted
 
     def move(self, call: int, state: State | None, at_s: float) -> None:
         """Take in what a call does from now on; None: it has ended.
@@ -129,9 +136,15 @@ class Recording:
             track.output_tokens += int(event.details["output_tokens"])
             track.move(call, None, event.at_s)
 
+    def interrupt(self) -> None:
+        """Take in that programs now open will be cancelled."""
+        for track in self.tracks.values():
+            if track.closed_s is None:
+                track.was_interrupted = True
+
     def ended(self) -> list[Track]:
-        """Return the programs whose block has ended."""
-        return [track for track in self.tracks.values() if track.closed_s is not None]
+        """Return the programs whose block has ended by itself."""
+        return [track for track in self.tracks.values() if track.has_ended]
 
     def states(self) -> Counter[State]:
         """Return how many open programs are in each state."""

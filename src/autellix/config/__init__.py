@@ -18,12 +18,13 @@ balancer's table, beside ``kind``, the fields of its class.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from autellix.config.faults import Faults, Findings
 from autellix.config.plugins import (
     EngineSettings,
     balancer_from,
@@ -44,12 +45,16 @@ __all__ = ["Config", "EngineSettings", "load", "load_runtime"]
 _not_negative = attrs.validators.ge(0.0)
 
 
+_POLICY: Final = "atlas"
+_BALANCER: Final = "locality-aware"
+
+
 @attrs.frozen(kw_only=True)
 class _RuntimeTable:
     """The table ``runtime`` of a file."""
 
-    policy: Any = "atlas"
-    balancer: Any = "locality-aware"
+    policy: Any = _POLICY
+    balancer: Any = _BALANCER
     shutdown_s: float = attrs.field(default=10.0, validator=_not_negative)
 
 
@@ -58,10 +63,17 @@ class _File:
     """A file as a whole; what depends on names is checked when they are resolved."""
 
     runtime: _RuntimeTable = attrs.field(factory=_RuntimeTable)
-    engines: list[Any] = attrs.field()
+    engines: Any = attrs.field()
 
     @engines.validator
-    def _check_engines(self, _: object, value: list[Any]) -> None:
+    def _check_engines(self, _: object, value: Any) -> None:
+        if isinstance(value, Mapping):
+            raise TypeError(
+                "engines must be tables in a list, also a single one: write "
+                f"[[engines]], not [engines]: {value!r}"
+            )
+        if not isinstance(value, list):
+            raise TypeError(f"engines must be tables, [[engines]]: {value!r}")
         if not value:
             raise ValueError(
                 f"engines must be tables, [[engines]], one or more: {value}"
@@ -97,16 +109,15 @@ class Config:
 def load(path: str | Path) -> Config:
     """Read a configuration file.
 
-    One that names what is not fully installed is ``MissingExtra``.
-
-    Raises:
-        ConfigError: It cannot be read, or says something that cannot be.
+    One that cannot be read, or says something that cannot be, is a ``ConfigError`` with
+    all faults at once: the first as the error, the others as notes on it. One that
+    names what is not fully installed is ``MissingExtra``.
     """
+    tables = _tables(Path(path))
     try:
-        return _config(_tables(Path(path)))
-    except ConfigError as error:
-        error.add_note(f"in {path}")
-        raise
+        return _config(tables)
+    except Faults as found:
+        raise found.together(f"in {path}") from None
 
 
 def load_runtime(path: str | Path) -> AutellixRuntime:
@@ -121,38 +132,49 @@ def _tables(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error}") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"is not TOML: {error}") from error
+        raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
 def _config(tables: Table) -> Config:
-    file = structured(tables, _File, path="")
-    runtime = file.runtime
+    """Return what the tables come to.
+
+    Each part is looked at whatever is wrong with the others.
+
+    Raises:
+        Faults: Something is wrong.
+    """
+    findings = Findings()
+    file = findings.of(structured, tables, _File, "")
+    runtime = tables.get("runtime")
+    named = runtime if isinstance(runtime, Mapping) else {}
+    policy = findings.of(policy_from, named.get("policy", _POLICY), "runtime.policy")
+    balancer = findings.of(
+        balancer_from, named.get("balancer", _BALANCER), "runtime.balancer"
+    )
+    listed = tables.get("engines")
+    engines = [
+        findings.of(engine_from, table, f"engines[{index}]")
+        for index, table in enumerate(listed if isinstance(listed, list) else ())
+    ]
+    findings.faults += _same_names(engines)
+    if file is None or policy is None or balancer is None or findings.faults:
+        raise Faults(findings.faults)
     return Config(
-        policy=policy_from(runtime.policy, "runtime.policy"),
-        balancer=balancer_from(runtime.balancer, "runtime.balancer"),
-        engines=_distinct(
-            [
-                engine_from(table, f"engines[{i}]")
-                for i, table in enumerate(file.engines)
-            ]
-        ),
-        shutdown_s=runtime.shutdown_s,
+        policy=policy,
+        balancer=balancer,
+        engines=[engine for engine in engines if engine is not None],
+        shutdown_s=file.runtime.shutdown_s,
     )
 
 
-def _distinct(engines: Sequence[EngineSettings]) -> Sequence[EngineSettings]:
-    """Return ``engines``, which have to differ in name.
-
-    Raises:
-        ConfigError: Two are of one name.
-    """
+def _same_names(engines: Sequence[EngineSettings | None]) -> Iterator[ConfigError]:
+    """Yield a fault for each engine with a name that one before it has already."""
     first: dict[str, int] = {}
     for index, engine in enumerate(engines):
-        if first.setdefault(engine.name, index) != index:
-            raise ConfigError(
+        if engine and first.setdefault(engine.name, index) != index:
+            yield ConfigError(
                 f"engines[{first[engine.name]}] has the name {engine.name!r} already",
                 path=f"engines[{index}].name",
             )
-    return engines

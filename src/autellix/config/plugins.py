@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 
 from autellix.balancers import LeastLoaded, LocalityAware, RoundRobin
-from autellix.config.structure import Table, joined, nearest, structured
+from autellix.config.faults import Findings, joined, nearest
+from autellix.config.structure import Table, structured
 from autellix.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class EngineSettings:
 def policy_from(value: Any, path: str) -> Policy:
     """Return the policy named by a string, or by ``kind`` in a table of its options.
 
-    Errors as of ``autellix.config.load``; ``path`` is where in the file it stands.
+    Errors are ``ConfigError``, ``Faults`` and ``MissingExtra``; ``path`` is where in
+    the file it stands.
     """
     kind, options, where = _split(value, "kind", path)
     loaded = _loaded(POLICIES, "policy", kind, where)
@@ -64,7 +66,7 @@ def policy_from(value: Any, path: str) -> Policy:
 def balancer_from(value: Any, path: str) -> Balancer:
     """Return the balancer named by a string, or by ``kind`` in a table of its options.
 
-    Errors as of ``autellix.config.load``; ``path`` is where in the file it stands.
+    Errors and ``path`` as of ``policy_from``.
     """
     kind, options, where = _split(value, "kind", path)
     _check_known("balancer", kind, _BALANCERS, where)
@@ -74,7 +76,7 @@ def balancer_from(value: Any, path: str) -> Balancer:
 def engine_from(value: Any, path: str) -> EngineSettings:
     """Return an engine's settings from its table: ``backend``, and that one's options.
 
-    Errors as of ``autellix.config.load``; ``path`` is where in the file it stands.
+    Errors and ``path`` as of ``policy_from``.
 
     Raises:
         ConfigError: It is not a table, or no engine can be made of it.
@@ -83,12 +85,26 @@ def engine_from(value: Any, path: str) -> EngineSettings:
         raise ConfigError(f"must be a table: {value!r}", path=path)
     backend, options, where = _split(value, "backend", path)
     options_class, make = _loaded(BACKENDS, "backend", backend, where)
-    built = structured(options, options_class, path)
+    findings = Findings()
+    findings.of(_check_name, options, joined(path, "name"))
+    built = findings.of(structured, options, options_class, path)
+    findings.check()
     try:
         name = make(built).name
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error), path=path) from error
     return EngineSettings(name=name, backend=backend, options=built, make=make)
+
+
+def _check_name(options: Table, path: str) -> None:
+    """Refuse an empty name.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    name = options.get("name")
+    if isinstance(name, str) and not name.strip():
+        raise ConfigError(f"must not be empty: {name!r}", path=path)
 
 
 def _split(value: Any, key: str, path: str) -> tuple[str, Table, str]:

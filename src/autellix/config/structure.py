@@ -7,15 +7,15 @@ the dotted path of the key and shows the value.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args, get_origin
 
 import attrs
 
+from autellix.config.faults import Faults, faults_in, joined, nearest, too_large
 from autellix.errors import ConfigError, MissingExtra
 from autellix.policies import Ladder
 
@@ -29,7 +29,7 @@ _HookMaker: TypeAlias = Callable[..., _Hook]
 
 _NOUNS = {int: "an integer", float: "a number", str: "a string", bool: "a boolean"}
 _LISTS = (list, tuple, set, frozenset, Sequence)
-_KEY_FIRST = re.compile(r"'?(\w+)")  # attrs writes: 'slots' must be >= 1: 0
+_DEEPER = re.compile(r"[.\[].*")  # in a path, what comes after its first key
 
 
 @attrs.frozen(kw_only=True)
@@ -44,56 +44,29 @@ class _GeometricLadder:
 def structured(value: Table, kind: type[T], path: str) -> T:
     """Return a table of the file as an instance of the attrs class ``kind``.
 
-    Where it cannot be, the first fault is a ``ConfigError``, others are notes on it.
-
     Args:
         value: As ``tomllib`` gave it.
         kind: Its annotations and validators say what is allowed.
         path: Where in the file the table stands.
 
     Raises:
+        Faults: It cannot be one.
         MissingExtra: cattrs is not installed.
     """
     try:
-        from cattrs.errors import BaseValidationError
+        converter = _converter()
     except ImportError as error:
         raise MissingExtra(
             "reading a configuration", module="cattrs", extra="config"
         ) from error
     try:
-        return _converter().structure(value, kind)
-    except (BaseValidationError, ConfigError) as error:
-        first, *others = _faults(error, path)
-        for other in others:
-            first.add_note(f"also: {other}")
-        raise first from error
-
-
-def _check_keys(table: Table, known: Iterable[str], needed: Iterable[str]) -> None:
-    """Refuse a table with a key that is not known, or without one that is needed.
-
-    Raises:
-        ConfigError: So it is; the nearest known key is named.
-    """
-    names = sorted(known)
-    for key, value in table.items():
-        if key not in names:
-            hint = nearest(key, names) or f"; there are: {', '.join(names)}"
-            raise ConfigError(f"unknown key, with value {value!r}{hint}", path=key)
-    for key in needed:
-        if key not in table:
-            raise ConfigError("this key is needed", path=key)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a question after the known word nearest to ``word``; empty if none is."""
-    near = difflib.get_close_matches(word, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def joined(path: str, key: str) -> str:
-    """Return the dotted path of ``key`` in the table at ``path``."""
-    return f"{path}.{key}" if path and key else path or key
+        return converter.structure(value, kind)
+    except Faults as found:
+        located = [
+            ConfigError(fault.message, path=joined(path, fault.path))
+            for fault in found.faults
+        ]
+        raise Faults(located) from None
 
 
 def _converter() -> Converter:
@@ -147,7 +120,12 @@ def _to_enum(value: Any, kind: type[Enum]) -> Enum:
 
 
 def _table_hook(kind: type, converter: Converter) -> _Hook:
-    """Return cattrs' own hook for an attrs class, behind checks of what it is given."""
+    """Return cattrs' own hook for an attrs class, made to find every fault.
+
+    Validators run only once all values are there, and stop at the first they refuse.
+    So each key at fault is taken away, and the rest is tried again.
+    """
+    from cattrs.errors import BaseValidationError
     from cattrs.gen import make_dict_structure_fn, override
 
     attrs.resolve_types(kind)
@@ -158,16 +136,49 @@ def _table_hook(kind: type, converter: Converter) -> _Hook:
     }
     make: _HookMaker = make_dict_structure_fn
     structure = make(kind, converter, **hooks)
-    known = [field.alias for field in fields]
+    known = sorted(field.alias for field in fields)
     needed = [field.alias for field in fields if field.default is attrs.NOTHING]
 
     def checked(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
             raise TypeError(f"must be a table: {value!r}")
-        _check_keys(value, known, needed)
-        return structure(value, kind)
+        faults = list(_wrong_keys(value, known, needed))
+        left = {key: value[key] for key in value if key in known}
+        while True:
+            try:
+                built = structure(left, kind)
+            except BaseValidationError as error:
+                found = list(faults_in(error, left, known))
+                gone = [key for key in value if key in known and key not in left]
+                faults += (fault for fault in found if not _names(fault, gone))
+                wrong = {_DEEPER.sub("", fault.path) for fault in found}
+                if not wrong & left.keys():
+                    raise Faults(faults) from None
+                left = {key: left[key] for key in left if key not in wrong}
+            else:
+                if faults:
+                    raise Faults(faults)
+                return built
 
     return checked
+
+
+def _wrong_keys(
+    table: Table, known: Collection[str], needed: Iterable[str]
+) -> Iterator[ConfigError]:
+    """Yield a fault for each key that is not known, or is needed and not there."""
+    for key, value in table.items():
+        if key not in known:
+            hint = nearest(key, known) or f"; there are: {', '.join(known)}"
+            yield ConfigError(f"unknown key, with value {value!r}{hint}", path=key)
+    for key in needed:
+        if key not in table:
+            yield ConfigError("this key is needed", path=key)
+
+
+def _names(fault: ConfigError, keys: Iterable[str]) -> bool:
+    """Say whether a fault is about keys taken away: about defaults, not the file."""
+    return any(re.search(rf"\b{key}\b", fault.message) for key in keys)
 
 
 def _field_hook(field: attrs.Attribute[Any], converter: Converter) -> _Hook:
@@ -199,53 +210,12 @@ def _ladder_hook(converter: Converter) -> _Hook:
     in_short = _table_hook(_GeometricLadder, converter)
 
     def structure(value: Any, kind: Any) -> Ladder:
-        if isinstance(value, Mapping) and not value.keys() & {"bounds_s", "quanta_s"}:
-            short: _GeometricLadder = in_short(value, kind)
+        if not isinstance(value, Mapping) or value.keys() & {"bounds_s", "quanta_s"}:
+            return cast("Ladder", in_full(value, kind))
+        short: _GeometricLadder = in_short(value, kind)
+        try:
             return Ladder.geometric(short.first_s, short.ratio, short.levels)
-        return cast("Ladder", in_full(value, kind))
+        except OverflowError as error:
+            raise ValueError(too_large(value)) from error
 
     return structure
-
-
-def _faults(
-    error: BaseException, path: str, keys: Iterable[str] = ()
-) -> Iterator[ConfigError]:
-    """Take cattrs' tree of errors apart.
-
-    Args:
-        error: A branch or a leaf of it.
-        path: Of the table or value in question.
-        keys: Those of the table, where the error is about a whole table.
-
-    Yields:
-        Each fault, with its path.
-    """
-    from cattrs.errors import BaseValidationError
-
-    if isinstance(error, BaseValidationError):
-        is_table = attrs.has(error.cl)
-        names = [field.alias for field in attrs.fields(error.cl)] if is_table else ()
-        for inner in error.exceptions:
-            where = _place_of(inner)
-            yield from _faults(
-                inner, f"{path}{where}".strip("."), () if where else names
-            )
-    elif isinstance(error, ConfigError):
-        yield ConfigError(error.message, path=joined(path, error.path))
-    else:
-        message = str(error.args[0])
-        named = _KEY_FIRST.match(message)
-        key = named[1] if named and named[1] in keys else ""
-        yield ConfigError(message, path=joined(path, key))
-
-
-def _place_of(error: BaseException) -> str:
-    """Return where in its table or list an error arose: ``.key``, ``[2]``, nothing."""
-    from cattrs.errors import AttributeValidationNote, IterableValidationNote
-
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, AttributeValidationNote):
-            return f".{note.name}"
-        if isinstance(note, IterableValidationNote):
-            return f"[{note.index}]"
-    return ""

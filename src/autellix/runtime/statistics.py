@@ -14,6 +14,7 @@ from autellix.runtime.clock import NS_PER_S
 if TYPE_CHECKING:
     from autellix.core.records import CallReport
     from autellix.core.snapshot import EngineStatistics
+    from autellix.policies.gittins import IndexTable
     from autellix.runtime.fleet import EngineHandle, Fleet
 
 
@@ -84,6 +85,8 @@ class Statistics:
         cached_host_tokens: Of those, loaded from a host pool.
         output_tokens: Produced by ended calls.
         ranking_version: Rankings that calibration has sent (rule Q4).
+        learned: What is known of the sizes of programs, by class, where the policy
+            learns them: what the ranking in force rests on.
     """
 
     at_s: float
@@ -104,6 +107,7 @@ class Statistics:
     cached_host_tokens: int
     output_tokens: int
     ranking_version: int
+    learned: IndexTable | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -119,6 +123,15 @@ class Cut:
     programs: int = 0
     calls: int = 0
     engines: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it in words, as logs do."""
+        said = {
+            f"open programs: {self.programs}": self.programs,
+            f"calls cancelled: {self.calls}": self.calls,
+            f"engines still busy: {', '.join(self.engines)}": self.engines,
+        }
+        return "; ".join(words for words, is_so in said.items() if is_so) or "nothing"
 
 
 @attrs.define(eq=False)
@@ -153,7 +166,13 @@ class Totals:
             self.wait_ns[WaitReason.INTAKE] += intake_ns
 
     def snapshot(
-        self, fleet: Fleet, *, at_ns: int, in_intake: int, ranking_version: int
+        self,
+        fleet: Fleet,
+        *,
+        at_ns: int,
+        in_intake: int,
+        ranking_version: int,
+        learned: IndexTable | None,
     ) -> Statistics:
         """Return the sums together with what the engines say now."""
         engines = {handle.name: _snapshot(handle) for handle in fleet}
@@ -194,6 +213,7 @@ class Totals:
             cached_host_tokens=self.cached_host_tokens,
             output_tokens=self.output_tokens,
             ranking_version=ranking_version,
+            learned=learned,
         )
 
 

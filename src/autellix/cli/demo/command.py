@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
@@ -20,7 +21,7 @@ from autellix.cli.demo.trial import Trial, run_trial
 from autellix.cli.demo.workload import make_workload
 from autellix.cli.exit_codes import ExitCode
 from autellix.cli.progress import Watched, progress, say, say_loading
-from autellix.errors import MissingExtra
+from autellix.errors import ConfigError, MissingExtra
 from autellix.policies import ATLAS, FCFS
 from autellix.testing import run_virtual
 
@@ -57,21 +58,31 @@ def demo(options: DemoOptions) -> ExitCode:
 
     Interrupted, it prints what has been done so far.
     """
+    _make_folder(options.out)
     tasks = make_workload(options.seed)
     planned: Sequence[tuple[str, Policy]] = (("FCFS", FCFS()), ("ATLAS", ATLAS()))
     trials = [Trial(policy=name, programs=len(tasks)) for name, _ in planned]
-    is_interrupted = False
+    told = _Told(options=options)
     try:
         for trial, (_, policy) in zip(trials, planned, strict=True):
             say(f"{trial.policy}: {len(tasks)} programs on {len(NAMES)} engines")
             _run(options, trial, policy, tasks)
     except KeyboardInterrupt:
-        is_interrupted = True
-        some = "some" if any(trial.calls for trial in trials) else "none"
-        say(f"interrupted, when {some} of the programs had ended")
-    summaries = [summarize(trial) for trial in trials if trial.calls]
-    picture = None if is_interrupted else _picture(options, trials, summaries)
-    _print(options, summaries, picture)
+        told.is_interrupted = True
+        ended = ", ".join(
+            f"{len(trial.calls)} of {trial.programs} under {trial.policy}"
+            for trial in trials
+        )
+        say(f"interrupted; programs that had ended by then: {ended}")
+    told.summaries = [summarize(trial) for trial in trials if trial.calls]
+    told.print_table()
+    if not told.is_interrupted:
+        told.picture, told.is_interrupted = _picture(options, trials, told.summaries)
+    told.print_end()
+    return _code(trials, is_interrupted=told.is_interrupted)
+
+
+def _code(trials: Sequence[Trial], *, is_interrupted: bool) -> ExitCode:
     if is_interrupted:
         return ExitCode.INTERRUPTED
     for trial in trials:
@@ -79,6 +90,25 @@ def demo(options: DemoOptions) -> ExitCode:
             say(f"{trial.policy}: a program failed: {error}")
     is_complete = all(trial.is_complete for trial in trials)
     return ExitCode.OK if is_complete else ExitCode.FAILED
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder for the picture, so that one that cannot be fails at once.
+
+    Raises:
+        ConfigError: It cannot be made, or not be written to.
+    """
+    picture = folder / _PICTURE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if picture.exists():
+            picture.open("r+b").close()
+        else:
+            TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder}: no picture can be put there: {error.strerror}"
+        ) from error
 
 
 def _run(
@@ -98,8 +128,12 @@ def _run(
 
 def _picture(
     options: DemoOptions, trials: Sequence[Trial], summaries: Sequence[TrialSummary]
-) -> Path | None:
-    """Draw the picture; return where it is, None where nothing can draw it."""
+) -> tuple[Path | None, bool]:
+    """Draw the picture.
+
+    Returns:
+        Where it is, None where nothing can draw it; whether Ctrl-C came meanwhile.
+    """
     model = "SmolLM2-135M" if options.backend == "torch" else "a simulated model"
     title = f"{trials[0].programs} agents on {len(NAMES)} local engines with {model}"
     path = options.out / _PICTURE
@@ -107,23 +141,44 @@ def _picture(
         draw(trials, summaries, title, path)
     except (MissingExtra, OSError) as error:
         say(f"no picture: {error}")
-        return None
-    return path
+        return None, False
+    except KeyboardInterrupt:
+        say("interrupted while drawing: no picture")
+        return None, True
+    return path, False
 
 
-def _print(
-    options: DemoOptions, summaries: Sequence[TrialSummary], picture: Path | None
-) -> None:
-    if options.as_json:
-        told = {
-            "backend": options.backend,
-            "seed": options.seed,
-            "trials": [attrs.asdict(summary) for summary in summaries],
-            "picture": None if picture is None else str(picture),
-        }
-        print(json.dumps(told, indent=2))
-        return
-    if summaries:
-        print(table(summaries), *verdict(summaries), sep="\n")
-    if picture is not None:
-        print(f"picture: {picture}")
+@attrs.define(eq=False, kw_only=True)
+class _Told:
+    """What is printed, as it comes to be known.
+
+    Attributes:
+        options: Say whether that is text or JSON.
+        summaries: Of the trials in which a program ended.
+        picture: Where it is; None: there is none.
+        is_interrupted: Whether Ctrl-C came.
+    """
+
+    options: DemoOptions
+    summaries: Sequence[TrialSummary] = ()
+    picture: Path | None = None
+    is_interrupted: bool = False
+
+    def print_table(self) -> None:
+        """Print numbers and words, before anything else can go wrong."""
+        if self.summaries and not self.options.as_json:
+            print(table(self.summaries), *verdict(self.summaries), sep="\n", flush=True)
+
+    def print_end(self) -> None:
+        """Print where the picture is; as JSON, all in one object."""
+        if self.options.as_json:
+            told = {
+                "interrupted": self.is_interrupted,
+                "backend": self.options.backend,
+                "seed": self.options.seed,
+                "trials": [attrs.asdict(summary) for summary in self.summaries],
+                "picture": None if self.picture is None else str(self.picture),
+            }
+            print(json.dumps(told, indent=2))
+        elif self.picture is not None:
+            print(f"picture: {self.picture}")

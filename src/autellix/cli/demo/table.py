@@ -28,6 +28,9 @@ def table(trials: Sequence[TrialSummary]) -> str:
         _line("programs", titles, width * len(trials)),
         _line("", [trial.policy for _ in names for trial in trials], width),
     ]
+    if not all(trial.is_complete for trial in trials):
+        ended = [str(column.programs) if column else "0" for column in columns]
+        lines.append(_line("programs ended", ended, width))
     for label, show in _rows(trials):
         cells = [show(column) if column else "-" for column in columns]
         lines.append(_line(label, cells, width))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import attrs
 
 from autellix.cli.demo.agents import kind_of, run_agent
+from autellix.cli.interruption import serve_noting_interrupts
 from autellix.cli.recording import Recording
 from autellix.errors import AutellixError
 from autellix.runtime import AutellixRuntime
@@ -65,12 +67,18 @@ async def run_trial(
     """
     async with AutellixRuntime(engines=engines, policy=policy) as runtime:
         with runtime.listen(trial.recording):
-            async with watch(), anyio.create_task_group() as arrivals:
-                began_s = anyio.current_time()
-                for task in tasks:
-                    arrives_s = began_s + task.arrives_s
-                    arrivals.start_soon(_run_task, runtime, trial, task, arrives_s)
+            async with watch():
+                serve = partial(_serve, runtime, trial, tasks)
+                await serve_noting_interrupts(serve, trial.recording)
         trial.statistics = runtime.statistics()
+
+
+async def _serve(runtime: AutellixRuntime, trial: Trial, tasks: Sequence[Task]) -> None:
+    async with anyio.create_task_group() as arrivals:
+        began_s = anyio.current_time()
+        for task in tasks:
+            arrives_s = began_s + task.arrives_s
+            arrivals.start_soon(_run_task, runtime, trial, task, arrives_s)
 
 
 async def _run_task(
