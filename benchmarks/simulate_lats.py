@@ -25,8 +25,9 @@ from autellix import AutellixRuntime, Statistics
 from autellix.backends.simulated import SimulatedEngine
 from autellix.policies import ATLAS, FCFS, MLFQ, PLAS, ProgramFCFS
 from autellix.testing import run_virtual
+from autellix.workloads.arrivals import Poisson
 from autellix.workloads.prompts import Words
-from autellix.workloads.replay import Replay, ReplayedProgram, draw, poisson_arrivals_s
+from autellix.workloads.replay import Replay, ReplayedProgram, draw
 from autellix.workloads.trace_file import read_trace
 from benchmarks.figures import Figure, show
 
@@ -66,13 +67,11 @@ async def simulate(
         host_tokens=setting.host_tokens,
         seed=setting.seed,
     )
-    arrivals_s = poisson_arrivals_s(
-        len(programs), per_s=setting.programs_per_s, seed=setting.seed
-    )
+    arrivals = Poisson(per_s=setting.programs_per_s)
     replay = Replay(words=Words(setting.seed))
     policy = POLICIES[setting.policy]()
     async with AutellixRuntime(engines=[engine], policy=policy) as runtime:
-        replayed = await replay.run_all(runtime, programs, arrivals_s)
+        replayed = await replay.run_all(runtime, programs, arrivals, seed=setting.seed)
         return replayed, runtime.statistics()
 
 
@@ -131,7 +130,7 @@ def main() -> None:
     # A simulation leaves no cycles behind, and to look for them among thousands of
     # prompts time and again would cost a seventh of the whole.
     gc.freeze()
-    gc.set_threshold(200_000, 50, 50)
+    gc.disable()
     start_s = time.process_time()
     replayed, seen = run_virtual(partial(simulate, programs, setting))
     cpu_s = time.process_time() - start_s

@@ -124,8 +124,45 @@ class UnknownModel(AutellixError):
         super().__init__(f"{asked}: there are {', '.join(map(repr, known))}")
 
 
+class PolicyFault(AutellixError):
+    """A policy raised, or answered what cannot be; calls it was asked about end so.
+
+    Attributes:
+        policy: The policy.
+        asked: The method that was asked.
+        answer: What came of it; the error, where it raised one, is also the cause.
+    """
+
+    def __init__(
+        self, policy: object, asked: str, answer: object, wanted: str = ""
+    ) -> None:
+        self.policy = policy
+        self.asked = asked
+        self.answer = answer
+        who = f"policy {type(policy).__name__}: {asked}()"
+        super().__init__(
+            f"{who} answered {answer!r}: it takes {wanted}"
+            if wanted
+            else f"{who} raised {answer!r}"
+        )
+
+
 class PolicyNotPortable(AutellixError):
     """A policy cannot cross into an engine's process (rule Q6); says why."""
+
+
+class SizeModelError(AutellixError):
+    """A file of learned sizes cannot be read.
+
+    Attributes:
+        message: What is wrong.
+        file: Where.
+    """
+
+    def __init__(self, message: str, *, file: str) -> None:
+        self.message = message
+        self.file = file
+        super().__init__(f"{file}: {message}")
 
 
 class TraceError(AutellixError):

@@ -332,6 +332,16 @@ async def test_before_serving_nothing_is_taken() -> None:
     loop.close()
 
 
+async def test_a_loop_serves_once() -> None:
+    """A second time is refused by name, and does not touch what is served."""
+    loop = make_loop(Executor())
+    async with serving(loop) as reports:
+        with pytest.raises(RuntimeError, match="engine 'bench' serves already"):
+            await loop.serve(FCFS())
+        await read(loop.submit(call(1), reports.append))
+    assert [report.outcome for report in reports] == [Outcome.FINISHED]
+
+
 async def test_an_idle_loop_takes_no_step() -> None:
     """Without calls it waits; it wakes with the next one."""
     executor = Executor()

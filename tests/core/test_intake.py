@@ -244,6 +244,21 @@ def test_a_larger_first_quantum_puts_starvation_off() -> None:
     assert queue.next_change_ns() is None
 
 
+def test_a_smaller_first_quantum_brings_starvation_forward() -> None:
+    """Q3: those who wait already are looked at when the new floor says so."""
+    queue = intake(PLAS(ladder=LADDER, beta=2.0))
+    add(queue, spec(0, inherited_ns=10))
+    add(queue, spec(1, 1, inherited_ns=10, window=FairnessWindow(ran_ns=20)))
+    add(queue, spec(2, 2, inherited_ns=10))
+    queue.sent(2, now_ns=1)
+    queue.update_ranking(Ladder(bounds_s=(NS,), quanta_s=(2 * NS, NS)))
+    assert queue.next_change_ns() == 4
+    queue.advance(4)
+    assert queue.next_change_ns() == 40
+    queue.ended(2, FairnessWindow(), now_ns=20)
+    assert queue.next_change_ns() == 20 + 4 - 1
+
+
 def test_a_program_with_no_call_here_or_on_an_engine_is_forgotten() -> None:
     """However its calls went."""
     queue = intake(PLAS(ladder=LADDER, beta=2.0))
@@ -307,6 +322,7 @@ class SlowQueue:
 
     def __init__(self, beta: float, by_program: bool) -> None:
         self.beta, self.by_program = beta, by_program
+        self.quantum_ns = LADDER.first_quantum_ns
         self.calls: list[SlowCall] = []
         self.programs = {program_id: SlowProgram() for program_id in range(3)}
         self.places = 0
@@ -331,7 +347,7 @@ class SlowQueue:
         """Promote what starves."""
         for program_id, program in self.programs.items():
             below = [call for call in self.of(program_id) if call.level > 0]
-            starves = is_starving(program.window(), self.beta, LADDER.first_quantum_ns)
+            starves = is_starving(program.window(), self.beta, self.quantum_ns)
             if below and not program.on_engines and starves:
                 program.base, program.untold_window_ns = FairnessWindow(), 0
                 program.was_promoted = True
@@ -500,6 +516,14 @@ class IntakeMachine(RuleBasedStateMachine):
             if not program.was_promoted:
                 program.base = window
             self.queue.ended(program_id, window, self.now_ns)
+
+    @rule(quantum_ns=st.integers(1, 12), pause_ns=pauses)
+    def recalibrate(self, quantum_ns: int, pause_ns: int) -> None:
+        """Use a ladder with another first quantum, and the same bounds."""
+        self.pass_time(pause_ns)
+        quanta_s = (quantum_ns * NS, *LADDER.quanta_s[1:])
+        self.queue.update_ranking(attrs.evolve(LADDER, quanta_s=quanta_s))
+        self.slow.quantum_ns = quantum_ns
 
     @rule()
     def wait_for_the_next_change(self) -> None:

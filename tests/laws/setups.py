@@ -17,10 +17,12 @@ from autellix.policies import (
     MLFQ,
     PLAS,
     SRPT,
+    Gittins,
     Ladder,
     ProgramFCFS,
     RemainingTable,
 )
+from autellix.policies.gittins import ClassSizes, IndexTable, SizeModel, Sizes
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +67,14 @@ TABLES = (
     SRPT(levels=5, ratio=2.0).ranking(STEP_NS),
     RemainingTable(bounds_s=(5e-7, 1e-6, 3e-6, 6e-6), hold_s=4e-6),
 )
+# Programs of one size, and of two: levels get better with age up to an end, then worse.
+LEARNED = tuple(
+    IndexTable(
+        first_s=2e-7,
+        model=SizeModel(shared=ClassSizes(ended=[Sizes(s, 20.0) for s in sizes_s])),
+    )
+    for sizes_s in ([6e-6], [1e-6, 1.5e-5])
+)
 POLICIES: dict[str, tuple[Policy, Sequence[Ranking]]] = {
     "FCFS": (FCFS(), [FCFS().ranking(STEP_NS)] * 2),
     "ProgramFCFS": (ProgramFCFS(), [ProgramFCFS().ranking(STEP_NS)] * 2),
@@ -72,6 +82,7 @@ POLICIES: dict[str, tuple[Policy, Sequence[Ranking]]] = {
     "PLAS": (PLAS(beta=0.75, inner_order=InnerOrder.PROGRAM_ARRIVAL), LADDERS),
     "ATLAS": (ATLAS(beta=2.0, charge=Charge.WORK), LADDERS),
     "SRPT": (SRPT(levels=5, ratio=2.0, beta=1.0), TABLES),
+    "Gittins": (Gittins(beta=1.0), LEARNED),
 }
 COSTS = CostModel(
     step_ns=1_000,

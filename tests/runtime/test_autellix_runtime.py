@@ -23,6 +23,7 @@ from autellix.balancers import LocalityAware
 from autellix.core.facts import Fact
 from autellix.core.ranking import Policy
 from autellix.policies import ATLAS, FCFS
+from autellix.runtime.statistics import Cut
 from tests.fakes import FakeEngine
 
 
@@ -110,6 +111,18 @@ async def test_a_runtime_is_entered_once() -> None:
     with pytest.raises(RuntimeError, match="entered once"):
         async with runtime:
             pytest.fail("the block must not be entered")
+
+
+async def test_an_engine_belongs_to_one_runtime_at_a_time() -> None:
+    """The second is refused at once, by name of the engine; the first goes on."""
+    engine = SimulatedEngine(name="mine")
+    async with AutellixRuntime(engines=[engine]) as runtime:
+        with pytest.raises(RuntimeError, match="engine 'mine' is in use"):
+            async with AutellixRuntime(engines=[engine]):
+                pytest.fail("the block must not be entered")
+        assert (await runtime.generate("hi", max_tokens=2)).report.output_tokens == 2
+    async with AutellixRuntime(engines=[engine]) as runtime:  # it was given back
+        await runtime.generate("hi", max_tokens=2)
 
 
 async def test_an_engine_lost_before_it_serves_keeps_the_runtime_from_beginning() -> (
@@ -222,7 +235,7 @@ async def test_leaving_releases_consumers_and_reports_what_was_cut(
         await anyio.sleep(0.1)
     assert runtime.cut is not None
     assert (runtime.cut.programs, runtime.cut.calls) == (1, 1)
-    assert "programs=1, calls=1" in caplog.text
+    assert "left with work under way" in caplog.text
 
 
 async def test_nothing_is_reported_where_nothing_was_cut(
@@ -246,6 +259,87 @@ async def test_an_engine_has_so_long_to_leave_and_no_longer() -> None:
     assert anyio.current_time() < 90.0
     assert runtime.cut is not None
     assert runtime.cut.engines == ("slow",)
+
+
+class AtItsStep(FakeEngine):
+    """Cancelled, it first completes a step that takes long, in memory of its own."""
+
+    async def serve(
+        self,
+        policy: Policy,
+        listener: Callable[[Fact], None] | None = None,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        task_status.started()
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(self.step_s)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.history.append("left")  # at once
+
+
+async def test_an_engine_at_a_step_when_the_time_is_up_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The step is completed; who waits is told at the deadline, and what it was."""
+    warned_s: list[float] = []
+
+    class Clocked(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "step under way" in record.getMessage():
+                warned_s.append(anyio.current_time())
+
+    quick, slow = FakeEngine(name="quick"), AtItsStep(name="slow", step_s=60.0)
+    runtime = AutellixRuntime(engines=[quick, slow], shutdown_s=2.0)
+    log, handler = logging.getLogger("autellix"), Clocked()
+    log.addHandler(handler)
+    try:
+        async with runtime:
+            began_s = anyio.current_time()
+            await anyio.sleep(1.0)
+        took_s = anyio.current_time() - began_s
+    finally:
+        log.removeHandler(handler)
+    assert took_s == pytest.approx(60.0)
+    assert warned_s == pytest.approx([began_s + 1.0 + 2.0])
+    assert "a step under way, after 2 s: 'slow'" in caplog.text
+    assert runtime.cut is not None
+    assert runtime.cut.engines == ("slow",)
+    assert slow.history == ["entered", "left"]
+
+
+async def test_an_engine_at_a_step_that_ends_in_time_is_not_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Leaving takes what the step takes, and not all of ``shutdown_s``."""
+    runtime = AutellixRuntime(engines=[AtItsStep(step_s=3.0)], shutdown_s=100.0)
+    async with runtime:
+        began_s = anyio.current_time()
+    assert anyio.current_time() - began_s == pytest.approx(3.0)
+    assert runtime.cut == Cut()
+    assert not caplog.records
+
+
+async def test_an_engine_that_hangs_in_an_await_is_cut_at_once() -> None:
+    """What it does not shield is cancelled when the block ends, without a wait."""
+
+    class Hangs(FakeEngine):
+        async def serve(
+            self,
+            policy: Policy,
+            listener: Callable[[Fact], None] | None = None,
+            *,
+            task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+        ) -> None:
+            task_status.started()
+            await anyio.sleep_forever()
+
+    runtime = AutellixRuntime(engines=[Hangs()], shutdown_s=2.0)
+    async with runtime:
+        began_s = anyio.current_time()
+    assert anyio.current_time() == began_s
+    assert runtime.cut == Cut()
 
 
 async def test_a_slow_engine_is_waited_for_within_the_deadline() -> None:

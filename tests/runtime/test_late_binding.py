@@ -1,12 +1,14 @@
 """Calls wait in the runtime for engines that want few at a time (rule B4)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import anyio
 import pytest
 
 from autellix import AutellixRuntime, CallFailed, CallRejected, EngineLost
+from autellix.backends.protocol import EngineCall
+from autellix.backends.stream import CallStream, FinishReason
 from autellix.balancers import (
     Choice,
     EngineView,
@@ -15,7 +17,8 @@ from autellix.balancers import (
     Placing,
 )
 from autellix.core.cost_model import CostModel
-from autellix.core.records import WaitReason
+from autellix.core.records import CallReport, Outcome, WaitReason
+from autellix.core.snapshot import EngineStatistics
 from autellix.policies import FCFS, PLAS, Ladder
 from tests.fakes import FakeEngine
 
@@ -84,6 +87,33 @@ async def test_the_queue_is_in_the_order_of_the_policy() -> None:
     assert ended == ["new", "old"]
 
 
+async def test_a_lower_first_quantum_wakes_the_queue() -> None:
+    """Q3, Q4: who starves by the new ranking is promoted when it says so, not later."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=1)
+    policy = PLAS(ladder=LADDER, beta=8.0)
+    async with (
+        AutellixRuntime(engines=[engine], policy=policy) as runtime,
+        runtime.program("holder") as holder,
+        runtime.program("new") as new,
+        runtime.program("old") as old,
+        anyio.create_task_group() as tasks,
+    ):
+        await old.generate("old", max_tokens=9)
+        tasks.start_soon(holder.generate, "holds the engine")
+        await anyio.sleep(0.1)
+        tasks.start_soon(old.generate, "old")
+        await anyio.sleep(1.0)
+        assert runtime._late is not None
+        runtime._late.update_ranking(Ladder.geometric(0.5, 2.0, 4))
+        await anyio.sleep(3.1)  # 8 times the first quantum, of 0.5 s
+        tasks.start_soon(new.generate, "new")
+        await anyio.sleep(0.1)
+        waiting = runtime._late._intake._waiting.values()
+        in_order = sorted(waiting, key=lambda call: call.order)
+        assert [call.spec.program_id for call in in_order] == [old.id, new.id]
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_better_call_passes_the_limit() -> None:
     """It enters an engine that is full where that says its worst is worse."""
     engine = FakeEngine(step_s=1.0, intake_limit_calls=1, worst_level=2)
@@ -118,6 +148,62 @@ async def test_better_calls_pass_the_limit_one_at_a_time() -> None:
         tasks.start_soon(runtime.generate, "one more arrives")
         await anyio.sleep(0.1)
         assert len(engine.calls) == 2
+        tasks.cancel_scope.cancel()
+
+
+class CatchesUp(FakeEngine):
+    """Asked for anything, it first ends the calls that are due."""
+
+    due: Sequence[int] = ()
+
+    def catch_up(self) -> None:
+        """End them, as an engine does whose step has ended meanwhile."""
+        due, self.due = self.due, ()
+        for live in [self._live[call_id] for call_id in due]:
+            self._end(live, Outcome.FINISHED)
+            live.stream.finish(FinishReason.LENGTH)
+
+    def submit(
+        self, call: EngineCall, ended: Callable[[CallReport], None]
+    ) -> CallStream:
+        self.catch_up()
+        return super().submit(call, ended)
+
+    def statistics(self) -> EngineStatistics:
+        self.catch_up()
+        return super().statistics()
+
+
+async def test_an_engine_that_ends_calls_as_it_takes_one_gets_them_in_order() -> None:
+    """The call being handed over comes before those that its room is for."""
+    engine = CatchesUp(step_s=1.0, intake_limit_calls=2)
+    async with (
+        AutellixRuntime(engines=[engine], policy=FCFS()) as runtime,
+        anyio.create_task_group() as tasks,
+    ):
+        for number in range(4):
+            tasks.start_soon(runtime.generate, [number])
+            await anyio.sleep(0.1)
+        assert [call.spec.prompt[0] for call in engine.calls] == [0, 1]
+        engine.due = [0]
+        engine._end(engine._live[1], Outcome.CANCELLED)
+        assert [call.spec.prompt[0] for call in engine.calls] == [0, 1, 2, 3]
+        tasks.cancel_scope.cancel()
+
+
+async def test_room_that_shows_when_an_engine_is_asked_is_used() -> None:
+    """Asking for its worst resident may end a call: then there is room for any."""
+    engine = CatchesUp(step_s=1.0, intake_limit_calls=1, worst_level=0)
+    async with (
+        AutellixRuntime(engines=[engine], policy=FCFS()) as runtime,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(runtime.generate, [0])
+        await anyio.sleep(0.5)
+        engine.due = [0]
+        tasks.start_soon(runtime.generate, [1])
+        await anyio.sleep(0.1)
+        assert [call.spec.prompt[0] for call in engine.calls] == [0, 1]
         tasks.cancel_scope.cancel()
 
 

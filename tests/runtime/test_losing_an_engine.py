@@ -1,6 +1,6 @@
 """An engine that fails takes with it what it delivered, and nothing else (B3, B5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 import pytest
@@ -8,7 +8,13 @@ from anyio.abc import TaskStatus
 
 from autellix import AutellixRuntime, CallFailed, EngineLost, Event
 from autellix.backends.simulated import SimulatedEngine
-from autellix.balancers import LocalityAware, RoundRobin
+from autellix.balancers import (
+    Choice,
+    EngineView,
+    LocalityAware,
+    Placing,
+    RoundRobin,
+)
 from autellix.core.facts import Fact
 from autellix.core.ranking import Policy
 from autellix.policies import PLAS
@@ -71,6 +77,59 @@ async def test_a_call_is_sent_again_only_once() -> None:
             await runtime.generate("hi", max_tokens=5)
         assert not engines[2].calls
         assert (await runtime.generate("hi", max_tokens=1)).report.engine == "c"
+
+
+class KnowsNoOther(RoundRobin):
+    """Has a bug: cannot do without engine a."""
+
+    def choose(
+        self, placing: Placing, engines: Sequence[EngineView], *, turn: int
+    ) -> Choice:
+        if engines[0].name != "a":
+            raise LookupError("where is a?")
+        return super().choose(placing, engines, turn=turn)
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_a_call_that_cannot_be_sent_again_ends_with_the_reason(
+    limit: int | None,
+) -> None:
+    """B5: the chain leads to the first failure, and asking again does not hang."""
+    engines = [
+        FakeEngine(name=name, step_s=1.0, intake_limit_calls=limit) for name in "ab"
+    ]
+    async with AutellixRuntime(engines=engines, balancer=KnowsNoOther()) as runtime:
+        engines[0].crash(BREAK)
+        async with (
+            runtime.program("test") as program,
+            program.stream("hi", max_tokens=2) as chunks,
+        ):
+            with pytest.raises(CallFailed) as raised:
+                await anext(chunks)
+            with anyio.fail_after(60.0), pytest.raises(CallFailed) as again:
+                await anext(chunks)
+        assert not len(runtime._table)
+    assert again.value is raised.value
+    assert raised.value.engine == "a"
+    reason = raised.value.__cause__
+    assert isinstance(reason, LookupError)
+    first = reason.__context__
+    assert isinstance(first, CallFailed)
+    assert first.__cause__ is BREAK
+    assert not engines[1].calls
+
+
+async def test_a_call_that_finds_the_other_engine_lost_too_is_told_so() -> None:
+    """B5: the consumer gets ``CallFailed``, with the loss of both behind it."""
+    engines = [FakeEngine(name=name, step_s=1.0) for name in "ab"]
+    async with AutellixRuntime(engines=engines) as runtime:
+        engines[0].crash(BREAK)
+        engines[1].refusal = EngineLost("gone", engine="b")
+        with pytest.raises(CallFailed) as raised:
+            await runtime.generate("hi")
+        assert not len(runtime._table)
+    assert isinstance(raised.value.__cause__, EngineLost)
+    assert isinstance(raised.value.__cause__.__context__, CallFailed)
 
 
 async def test_a_call_is_not_sent_to_another_model_or_a_smaller_engine() -> None:

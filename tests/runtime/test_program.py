@@ -117,7 +117,7 @@ async def test_options_reach_the_engine() -> None:
         ([1, -2], {}, ValueError, "-2"),
         ("hi", {"max_tokens": 0}, ValueError, "'max_tokens' must be >= 1: 0"),
         ("hi", {"max_tokens": -5}, ValueError, "-5"),
-        ("hi", {"max_tokens": 2.5}, TypeError, "2.5"),
+        ("hi", {"max_tokens": 2.5}, TypeError, "'max_tokens' must be an integer: 2.5"),
         ("hi", {"temperature": -0.1}, ValueError, "-0.1"),
         ("hi", {"top_p": 0.0}, ValueError, "top_p"),
         ("hi", {"top_k": 0}, ValueError, "top_k"),
@@ -125,7 +125,16 @@ async def test_options_reach_the_engine() -> None:
         ("hi", {"logprobs": -1}, ValueError, "logprobs"),
         ("hi", {"model": 3}, TypeError, "model"),
         ("hi", {"after": ["text"]}, TypeError, "'text'"),
-        ("hi", {"temprature": 1.0}, TypeError, "temprature"),
+        ("hi", {"after": 7}, TypeError, "'after' must be a sequence of results: 7"),
+        ("hi", {"max_tokens": True}, TypeError, "must be an integer: True"),
+        ("hi", {"temperature": "0"}, TypeError, "'temperature' must be a number: '0'"),
+        ("hi", {"top_p": float("nan")}, ValueError, "'top_p' must be > 0.0: nan"),
+        ("hi", {"top_p": 1.5}, ValueError, "'top_p' must be <= 1.0: 1.5"),
+        ("hi", {"seed": "1"}, TypeError, "'seed' must be an integer: '1'"),
+        ("hi", {"stop": 3}, TypeError, "'stop' must be a sequence of strings: 3"),
+        ("hi", {"ignore_end": 1}, TypeError, "'ignore_end' must be a boolean: 1"),
+        ("hi", {"temprature": 1.0}, TypeError, "did you mean 'temperature'?"),
+        ("hi", {"zzz": 1.0}, TypeError, "no option 'zzz': there are max_tokens, temp"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else None,
 )
@@ -144,6 +153,7 @@ async def test_wrong_arguments_of_a_call_are_refused_with_their_value(
             program.stream(prompt, **options)
         await program.generate("still here", max_tokens=1)
     assert says in str(raised.value)
+    assert len(raised.value.args) == 1  # one line, no internals
     assert len(engine.calls) == 1
 
 

@@ -1,14 +1,20 @@
 """The contract suite fails where an engine breaks a promise."""
 
 from collections.abc import Callable
+from typing import Self
 
+import anyio
 import attrs
 import pytest
+from anyio.abc import TaskStatus
 
 from autellix.backends.protocol import Capabilities, Chunk, Engine, EngineCall, Sampling
 from autellix.backends.simulated import SimulatedEngine
 from autellix.backends.stream import CallStream
+from autellix.core.facts import Fact
+from autellix.core.ranking import Policy
 from autellix.core.records import CallReport
+from autellix.errors import EngineLost
 from autellix.testing import run_virtual
 from autellix.testing.contract import EngineContract
 
@@ -69,6 +75,34 @@ class IgnoresSeed(SimulatedEngine):
         return super().submit(attrs.evolve(call, sampling=sampling), ended)
 
 
+class EndsInSubmit(SimulatedEngine):
+    def submit(self, call: EngineCall, ended: Ended) -> CallStream:
+        stream = super().submit(call, ended)
+        stream._abort()
+        return stream
+
+
+class EntersTwice(SimulatedEngine):
+    async def __aenter__(self) -> Self:
+        self._state.is_entered = False
+        return await super().__aenter__()
+
+
+class WaitsBeforeItRaises(SimulatedEngine):
+    async def serve(
+        self,
+        policy: Policy,
+        listener: Callable[[Fact], None] | None = None,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        try:
+            await super().serve(policy, listener, task_status=task_status)
+        except EngineLost:
+            await anyio.sleep(1.0)
+            raise
+
+
 class TakesAnything(SimulatedEngine):
     def submit(self, call: EngineCall, ended: Ended) -> CallStream:
         spec = attrs.evolve(call.spec, max_tokens=min(call.spec.max_tokens, 100))
@@ -101,6 +135,9 @@ class PromisesTooMuch(SimulatedEngine):
         (PromisesTooMuch, "test_it_reports_logprobs_if_it_says_so"),
         (PromisesTooMuch, "test_it_finds_prefixes_if_it_says_so"),
         (PromisesTooMuch, "test_it_never_runs_more_than_its_slots"),
+        (EndsInSubmit, "test_cancellation_before_the_first_token"),
+        (EntersTwice, "test_it_is_entered_once_at_a_time"),
+        (WaitsBeforeItRaises, "test_a_failing_engine_fails_its_calls"),
         (TakesAnything, "test_a_call_that_never_fits_is_refused"),
     ],
 )
@@ -113,9 +150,13 @@ def test_a_fault_is_caught(engine: type[SimulatedEngine], test: str) -> None:
         def make_engine(self) -> Engine:
             return self.maker(slots=4, kv_tokens=1024)
 
+        def kill(self, engine: Engine) -> None:
+            assert isinstance(engine, SimulatedEngine)
+            engine.crash(OSError("the machine is on fire"))
+
     contract = Contract()
     arguments = (True,) if "chunks" in test else ()
     run_virtual(getattr(contract, test), *arguments)
     contract.maker = engine
-    with pytest.raises((AssertionError, BaseExceptionGroup)):
+    with pytest.raises((AssertionError, BaseExceptionGroup, pytest.fail.Exception)):
         run_virtual(getattr(contract, test), *arguments)

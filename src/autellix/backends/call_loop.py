@@ -22,6 +22,7 @@ from autellix.core.facts import Ended
 from autellix.core.records import Outcome
 from autellix.core.step_scheduler import StepScheduler
 from autellix.errors import CallFailed, CallRejected, EngineLost
+from autellix.policies.checked import CheckedPolicy, CheckedRanking
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -52,6 +53,7 @@ class CallLoop(ABC):
     costs: CostModel
     tokenizer: Tokenizer
     _scheduler: StepScheduler | None = attrs.field(default=None, init=False)
+    _ranking: CheckedRanking | None = attrs.field(default=None, init=False)
     _listener: Callable[[Fact], None] | None = attrs.field(default=None, init=False)
     _live: dict[int, LiveCall] = attrs.field(factory=dict, init=False)
     _calls: dict[int, EngineCall] = attrs.field(factory=dict, init=False)
@@ -72,14 +74,20 @@ class CallLoop(ABC):
     ) -> None:
         """Run steps until cancelled; a step under way is completed first.
 
+        ``PolicyFault`` where the policy has no ranking for this engine.
+
         Raises:
             EngineLost: A step failed; all calls have been ended as failed.
+            RuntimeError: It serves already, or has served.
         """
+        if self._scheduler is not None:
+            raise RuntimeError(f"engine {self.name!r} serves already: enter it anew")
+        self._ranking = CheckedPolicy(policy).ranking(self.costs.single_step_ns())
         self._scheduler = StepScheduler(
             limits=self.limits,
             blocks=self.blocks,
             policy=policy,
-            ranking=policy.ranking(self.costs.single_step_ns()),
+            ranking=self._ranking,
             costs=self.costs,
         )
         self._listener = listener
@@ -88,6 +96,7 @@ class CallLoop(ABC):
             while True:
                 await self._wait_for_work(self._scheduler)
                 await self._step(self._scheduler)
+                self._end_faulty(self._scheduler)
                 # Whoever got a token or a result can act on it before the next plan.
                 await anyio.lowlevel.checkpoint()
         except Exception as error:
@@ -107,6 +116,18 @@ class CallLoop(ABC):
     @abstractmethod
     async def _step(self, scheduler: StepScheduler) -> None:
         """Plan a step and commit it; cancelled, complete the step under way first."""
+
+    def _end_faulty(self, scheduler: StepScheduler) -> None:
+        """End the calls of programs about which the policy gave no usable answer."""
+        faults = self._ranking.take_faults() if self._ranking else {}
+        if not faults:
+            return
+        for call_id, live in self._live.items():
+            fault = faults.get(live.call.spec.job.program_arrival)
+            if fault is not None:
+                live.fault = fault
+                scheduler.cancel(call_id, self._now_ns())
+        self._deliver(scheduler)
 
     def close(self) -> None:
         """End calls that are still live, of a loop that serves no more."""
@@ -171,7 +192,11 @@ class CallLoop(ABC):
         """Use another ranking for every placement from now on (rule Q4)."""
         scheduler = self._serving()
         self._arrive_ns()
-        scheduler.update_ranking(version, ranking)
+        policy = scheduler.books.policy
+        checked = CheckedRanking.of(policy, "recalibrated", ranking)
+        scheduler.update_ranking(version, checked)
+        checked.take_over(self._ranking)
+        self._ranking = checked
 
     def statistics(self) -> EngineStatistics:
         """Return a frozen snapshot, also of an engine that is down.
@@ -240,7 +265,8 @@ class CallLoop(ABC):
             if report.outcome is Outcome.FINISHED:
                 live.finish()
             else:
-                live.fail(self._call_failed(report.call_id, report.outcome))
+                failed = self._call_failed(report.call_id, report.outcome)
+                live.fail(live.fault or failed)
 
     def _call_failed(self, call_id: int, outcome: Outcome) -> CallFailed:
         error = CallFailed(

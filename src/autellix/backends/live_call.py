@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from autellix.backends.protocol import EngineCall, Tokenizer, TokenLogprob
     from autellix.backends.stream import CallStream
     from autellix.core.records import CallReport
+    from autellix.errors import PolicyFault
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +39,7 @@ class LiveCall:
         stream: Where its consumer waits.
         ended: To be called with the report.
         is_left: The consumer is gone; nothing is to be handed over any more.
+        fault: Why it is being ended, where that is for the policy's fault.
     """
 
     call: EngineCall
@@ -45,6 +47,7 @@ class LiveCall:
     ended: Callable[[CallReport], None]
     _tokenizer: Tokenizer
     is_left: bool = attrs.field(default=False, init=False)
+    fault: PolicyFault | None = attrs.field(default=None, init=False)
     _assembler: TextAssembler | None = attrs.field(init=False)
     _ids: list[int] = attrs.field(factory=list, init=False)
     _logprobs: list[TokenLogprob] = attrs.field(factory=list, init=False)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
+from autellix.backends.arguments import boolean, integer, number
+
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
@@ -27,12 +29,9 @@ if TYPE_CHECKING:
 
 
 def _stop_strings(value: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise TypeError(f"stop must be several strings, not one: {value!r}")
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"'stop' must be a sequence of strings: {value!r}")
     return tuple(value)
-
-
-_probability = attrs.validators.and_(attrs.validators.gt(0.0), attrs.validators.le(1.0))
 
 
 @attrs.frozen(kw_only=True)
@@ -51,23 +50,21 @@ class Sampling:
         ignore_end: Go on past the end-of-text token, to ``max_tokens``.
     """
 
-    temperature: float = attrs.field(default=0.0, validator=attrs.validators.ge(0.0))
-    top_p: float = attrs.field(default=1.0, validator=_probability)
-    top_k: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.ge(1))
-    )
-    seed: int | None = None
+    temperature: float = attrs.field(default=0.0, validator=number(least=0.0))
+    top_p: float = attrs.field(default=1.0, validator=number(above=0.0, most=1.0))
+    top_k: int | None = attrs.field(default=None, validator=integer(1, or_none=True))
+    seed: int | None = attrs.field(default=None, validator=integer(or_none=True))
     stop: Sequence[str] = attrs.field(default=(), converter=_stop_strings)
-    logprobs: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.ge(0))
-    )
-    ignore_end: bool = False
+    logprobs: int | None = attrs.field(default=None, validator=integer(0, or_none=True))
+    ignore_end: bool = attrs.field(default=False, validator=boolean)
 
     @stop.validator
     def _check_stop(self, _: object, value: tuple[object, ...]) -> None:
         for string in value:
             if not isinstance(string, str) or not string:
-                raise ValueError(f"stop strings must be non-empty: {value!r}")
+                raise ValueError(
+                    f"'stop' must hold strings that are not empty: {value!r}"
+                )
 
 
 @attrs.frozen(kw_only=True)
@@ -180,6 +177,7 @@ class Engine(Protocol):
 
         Raises:
             EngineError: It cannot be loaded.
+            RuntimeError: It is entered already; what is entered notices nothing.
         """
 
     async def __aexit__(
@@ -199,6 +197,14 @@ class Engine(Protocol):
     ) -> None:
         """Run steps until cancelled; ``started`` once calls can be submitted.
 
+        Cancelled, it ends soon. It may complete the step under way, and must where
+        leaving would free memory that a thread still uses; nobody can cut that short,
+        so whatever else it shields has a deadline of its own.
+
+        Where a step failed, nothing is awaited between the end of the first call as
+        failed and the raising of the error: who learns of a call's failure finds the
+        engine down, or would not send the call to another one (rule B5).
+
         Raises:
             EngineLost: A step failed; all its calls have been ended as failed.
         """
@@ -212,7 +218,8 @@ class Engine(Protocol):
         """Take a call in; never waits.
 
         ``ended`` is called once, on the loop, when the call has ended and its blocks
-        are released. Leaving the stream aborts the call.
+        are released; not before this has returned: the caller does not know yet that
+        the call was taken. Others may end meanwhile. Leaving the stream aborts it.
 
         Raises:
             CallRejected: It can never fit this engine.

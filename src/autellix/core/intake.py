@@ -214,8 +214,15 @@ class Intake:
         return min(instants, default=None)
 
     def update_ranking(self, ranking: Ranking) -> None:
-        """Use another ranking for every placement from now on (rule Q4)."""
+        """Use another ranking for every placement from now on (rule Q4).
+
+        A lower first quantum may make programs starve earlier: ask for
+        ``next_change_ns`` again.
+        """
+        was_ns = self._ranking.first_quantum_ns
         self._ranking = ranking
+        if ranking.first_quantum_ns < was_ns:
+            self._fairness.lower_quantum(ranking.first_quantum_ns)
 
     def check_invariants(self) -> None:
         """Check what must hold between any two operations; O(calls log calls).

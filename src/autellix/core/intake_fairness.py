@@ -135,6 +135,12 @@ class IntakeFairness:
         """Note that so many waiting calls of a program were put to level 0."""
         self._clocks[program_id].starvable -= calls
 
+    def lower_quantum(self, first_quantum_ns: int) -> None:
+        """Look earlier at those watched: a new ranking has a lower floor of T."""
+        for program_id, clock in self._clocks.items():
+            if clock.watch is not None:
+                self._watch(program_id, clock, first_quantum_ns)
+
     def next_due_ns(self) -> int | None:
         """Return the first instant at which a program may starve."""
         while self._watched:

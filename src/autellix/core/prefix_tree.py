@@ -142,7 +142,10 @@ class PrefixTree:
         node = found[-1] if found else self.root
         for key in self.keys(tokens, len(found), limit_blocks):
             child = node.children.get(key)
-            if child is None or not child.is_readable:
+            if child is None:
+                return
+            device = child.device  # most are there: asked of every block of a prompt
+            if (device is None or device.is_moving) and not child.is_readable:
                 return
             found.append(child)
             node = child

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from autellix.core.program_row import ProgramView, Row
-from autellix.core.ranking import ChargeSample
+from autellix.core.ranking import ChargeSample, ProgramCharge
 from autellix.core.records import (
     CallSpec,
     FairnessWindow,
@@ -34,6 +34,8 @@ SAMPLED_CALLS = 512
 """Ended calls kept for calibration: enough for a quartile, few enough to be recent."""
 SAMPLED_PROGRAMS = 256
 """Ended programs kept for calibration: a dozen beyond the 95th percentile."""
+LEARNED_PROGRAMS = 2048
+"""Ended programs kept one by one: so that a class of one in a hundred has twenty."""
 
 _NOTHING_SEEN = ProgramDelta()
 
@@ -62,6 +64,8 @@ class ProcessTable:
         self._submitted = 0
         self._calls_ns: deque[int] = deque(maxlen=SAMPLED_CALLS)
         self._programs_ns: deque[int] = deque(maxlen=SAMPLED_PROGRAMS)
+        self._ended: deque[ProgramCharge] = deque(maxlen=LEARNED_PROGRAMS)
+        self._programs_ended = 0
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -229,11 +233,15 @@ class ProcessTable:
         in the policy's own terms (for ATLAS its critical path, not the sum over
         branches). Programs and calls that were charged nothing say nothing.
         """
-        reached = [row.reached_ns for row in self._rows.values()]
+        running = [
+            row.charge(has_ended=False) for row in self._rows.values() if row.reached_ns
+        ]
         return ChargeSample(
             calls_ns=tuple(self._calls_ns),
             programs_ns=tuple(self._programs_ns),
-            running_programs_ns=tuple(age for age in reached if age),
+            running_programs_ns=tuple(program.charge_ns for program in running),
+            programs=(*self._ended, *running),
+            programs_ended=self._programs_ended,
         )
 
     def check_invariants(self) -> None:
@@ -282,4 +290,6 @@ class ProcessTable:
         del self._rows[row.job.program_arrival]
         if row.reached_ns:
             self._programs_ns.append(row.reached_ns)
+            self._ended.append(row.charge(has_ended=True))
+            self._programs_ended += 1
         return True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from autellix.core.ranking import ProgramCharge
 from autellix.core.records import FairnessWindow, WaitReason
 
 if TYPE_CHECKING:
@@ -113,6 +114,15 @@ class Row:
             last_arrival_ns=self.last_arrival_ns,
             last_completion_ns=self.last_completion_ns,
             is_closed=self.is_closed,
+        )
+
+    def charge(self, *, has_ended: bool) -> ProgramCharge:
+        """Return what a further call would inherit, for policies that learn."""
+        return ProgramCharge(
+            program_class=self.job.program_class,
+            arrival=self.job.program_arrival,
+            charge_ns=self.reached_ns,
+            has_ended=has_ended,
         )
 
     def add_wait(self, reason: WaitReason, waited_ns: int) -> None:

@@ -98,6 +98,23 @@ class Policy(Protocol):
 
 
 @attrs.frozen(kw_only=True)
+class ProgramCharge:
+    """What one program was charged: the whole of it, or so far.
+
+    Attributes:
+        program_class: The name given to ``runtime.program(name)``.
+        arrival: Place in the order of arrival.
+        charge_ns: What a further call of it would inherit; more than 0.
+        has_ended: Whether that is all it will be.
+    """
+
+    program_class: str
+    arrival: int
+    charge_ns: int
+    has_ended: bool
+
+
+@attrs.frozen(kw_only=True)
 class ChargeSample:
     """Charges seen lately, for calibration (rule Q4).
 
@@ -106,8 +123,13 @@ class ChargeSample:
         programs_ns: What a further call of each program that ended would have inherited
             (for ATLAS its critical path).
         running_programs_ns: The same so far of programs still open (right-censored).
+        programs: The same of both kinds one by one, for policies that learn by class;
+            of those that ended only so many of the last.
+        programs_ended: How many have ended since the beginning.
     """
 
     calls_ns: Sequence[int]
     programs_ns: Sequence[int]
     running_programs_ns: Sequence[int] = ()
+    programs: Sequence[ProgramCharge] = ()
+    programs_ended: int = 0

@@ -4,6 +4,7 @@ from autellix.runtime.autellix_runtime import AutellixRuntime
 from autellix.runtime.chunks import Chunks
 from autellix.runtime.context import current_program
 from autellix.runtime.events import Event, EventKind, EventStream
+from autellix.runtime.learning import load_sizes, save_sizes
 from autellix.runtime.mapping import MapOutcome, Outcomes
 from autellix.runtime.program import Program
 from autellix.runtime.request import CallOptions
@@ -27,4 +28,6 @@ __all__ = [
     "ResultReport",
     "Statistics",
     "current_program",
+    "load_sizes",
+    "save_sizes",
 ]

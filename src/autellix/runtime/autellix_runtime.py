@@ -16,6 +16,7 @@ import anyio
 from autellix.balancers import LocalityAware
 from autellix.core.process_table import ProcessTable
 from autellix.policies import ATLAS
+from autellix.policies.checked import CheckedPolicy
 from autellix.runtime.calibration import Calibration
 from autellix.runtime.caller import Caller
 from autellix.runtime.chunks import Chunks
@@ -25,6 +26,7 @@ from autellix.runtime.dispatch import Dispatch
 from autellix.runtime.events import Events, EventStream, Listener
 from autellix.runtime.fleet import Fleet, check_instance
 from autellix.runtime.late_binding import LateBinding
+from autellix.runtime.learning import learned_by
 from autellix.runtime.ledger import Ledger
 from autellix.runtime.mapping import Outcomes
 from autellix.runtime.program import Program
@@ -63,7 +65,9 @@ class AutellixRuntime(Caller):
             models, calls name theirs.
         policy: Orders the calls on the engines.
         balancer: Chooses the engine of a call.
-        shutdown_s: How long engines may take to give everything back at the end.
+        shutdown_s: How long engines may take to give everything back at the end; what
+            they then still await is cancelled. Only a step under way is completed, as
+            leaving frees the memory it uses: a warning says which engine is at one.
 
     Attributes:
         cut: What was still under way when the block ended; None before that.
@@ -90,7 +94,7 @@ class AutellixRuntime(Caller):
         self.cut: Cut | None = None
         self._policy = policy
         self._shutdown_s = shutdown_s
-        self._table = ProcessTable(policy)
+        self._table = ProcessTable(CheckedPolicy(policy))
         self._fleet = Fleet(engines)
         self._totals = Totals()
         self._events = Events()
@@ -181,6 +185,7 @@ class AutellixRuntime(Caller):
                 table=self._table,
                 fleet=self._fleet,
                 taken=self._dispatch.taken,
+                gave_up=self._dispatch.give_up,
             )
             group.start_soon(self._late.watch, name="late binding")
         self._dispatch.begin(self._calibration, self._late)
@@ -188,6 +193,9 @@ class AutellixRuntime(Caller):
     def _stop(self, group: TaskGroup) -> None:
         for handle in self._fleet:
             handle.stop()
+        group.start_soon(
+            self._fleet.watch_leaving, self._give_up_at_s(), name="leaving"
+        )
         group.cancel_scope.cancel()
 
     def _give_up_at_s(self) -> float:
@@ -279,11 +287,13 @@ class AutellixRuntime(Caller):
     def statistics(self) -> Statistics:
         """Return a snapshot of programs, calls and engines, while the block runs."""
         self._dispatch.check_open()
+        calibration = self._calibration
         return self._totals.snapshot(
             self._fleet,
             at_ns=now_ns(),
             in_intake=0 if self._late is None else len(self._late),
-            ranking_version=self._calibration.version if self._calibration else 0,
+            ranking_version=calibration.version if calibration else 0,
+            learned=learned_by(calibration.ranking) if calibration else None,
         )
 
     def listen(self, listener: Listener) -> AbstractContextManager[None]:

@@ -9,7 +9,8 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from autellix.errors import EngineLost
+from autellix.errors import EngineLost, PolicyFault
+from autellix.policies.checked import CheckedPolicy
 
 if TYPE_CHECKING:
     from autellix.core.process_table import ProcessTable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 ENDS_BETWEEN: Final = 64
-"""Ended calls between two looks at what was seen."""
+"""Ended calls between two looks at what was seen; the first looks come sooner."""
 ENDS_TO_JUDGE: Final = 256
 """Ended calls under one ranking before its levels are judged."""
 CROWDED: Final = 0.95
@@ -43,23 +44,26 @@ class Calibration:
         self._has_warned = False
         # One ranking for all engines: a call's age is counted over all of them.
         steps = [handle.engine.costs.single_step_ns() for handle in fleet]
-        self.ranking: Ranking = policy.ranking(max(steps))
+        self._checked = CheckedPolicy(policy)
+        self.ranking: Ranking = self._checked.ranking(max(steps)).unchecked
 
     def ended(self, level: int) -> Ranking | None:
         """Count a call that ended on ``level``; return the ranking if it is new."""
         self._levels[level] += 1
         self._ends += 1
-        if self._ends % ENDS_BETWEEN:
+        is_early = self._ends.bit_count() == 1  # 1, 2, 4, …: where nothing is known yet
+        if self._ends % ENDS_BETWEEN and not is_early:
             return None
         self._warn_if_crowded()
         sample = self._table.charge_sample()
         try:
-            ranking = self._policy.recalibrated(self.ranking, sample)
-        except Exception:  # a fit that fails must not cost an engine
+            fitted = self._checked.recalibrated(self.ranking, sample)
+        except PolicyFault:  # a fit that fails must not cost an engine
             _logger.exception("%r could not be fitted; its ranking stays", self._policy)
             return None
-        if ranking is None:
+        if fitted is None:
             return None
+        ranking = fitted.unchecked
         self.version += 1
         self.ranking = ranking
         self._levels.clear()

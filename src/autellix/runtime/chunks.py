@@ -34,7 +34,6 @@ class Chunks:
     _owns_session: bool = False
     _call: OpenCall | None = attrs.field(default=None, init=False)
     _result: CallResult | None = attrs.field(default=None, init=False)
-    _token_ids: list[int] = attrs.field(factory=list, init=False)
     _texts: list[str] = attrs.field(factory=list, init=False)
     _logprobs: list[TokenLogprob] = attrs.field(factory=list, init=False)
 
@@ -105,13 +104,13 @@ class Chunks:
                 await self._finish(call, stream)
                 raise
             except (CallFailed, EngineLost) as error:
-                if self._dispatch.retry(call):
+                if self._dispatch.retry(call, error):
                     continue
                 if isinstance(error, CallFailed):
                     raise
                 raise CallFailed(str(error), engine=error.engine) from error
             call.has_delivered = True
-            self._token_ids.extend(chunk.token_ids)
+            call.output.extend(chunk.token_ids)
             self._texts.append(chunk.text)
             self._logprobs.extend(chunk.logprobs)
             return chunk
@@ -127,16 +126,20 @@ class Chunks:
     async def _finish(self, call: OpenCall, stream: CallStream) -> None:
         """Wait for the report, and put the result together.
 
+        ``PolicyFault`` where the call could not be booked for that.
+
         Raises:
             InvariantError: The engine did not say why the call ended.
         """
         while call.report is None:
             await call.news()
+        if call.error is not None:
+            raise call.error
         if stream.finish_reason is None or call.engine is None:
             raise InvariantError("a call ended well without a reason or an engine")
         self._result = CallResult(
             text="".join(self._texts),
-            token_ids=tuple(self._token_ids),
+            token_ids=tuple(call.output),
             finish_reason=stream.finish_reason,
             logprobs=tuple(self._logprobs),
             report=result_report(
@@ -146,6 +149,7 @@ class Chunks:
                 intake_ns=call.intake_ns,
             ),
             path_ns=call.path_ns,
+            call_id=call.call_id,
         )
         tokenizer = self._dispatch.fleet.tokenizer(call.model)
         call.session.remember(call, self._result, tokenizer)

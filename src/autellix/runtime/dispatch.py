@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from autellix.backends.protocol import EngineCall
 from autellix.balancers import Placing
 from autellix.core.records import Outcome
-from autellix.errors import CallRejected, EngineLost, ProgramClosed, RuntimeClosed
+from autellix.errors import (
+    CallFailed,
+    CallRejected,
+    EngineLost,
+    ProgramClosed,
+    RuntimeClosed,
+)
 from autellix.runtime.session import OpenCall
 
 if TYPE_CHECKING:
@@ -142,8 +148,15 @@ class Dispatch:
         self._submit(call)
         return call
 
-    def retry(self, call: OpenCall) -> bool:
-        """Send a call once more whose engine was lost, if that may be (rule B5)."""
+    def retry(self, call: OpenCall, failure: CallFailed | EngineLost) -> bool:
+        """Send a call once more whose engine was lost, if that may be (rule B5).
+
+        ``CallFailed`` if it could not be submitted again; the cause says why.
+
+        Args:
+            call: Which has ended.
+            failure: What its consumer got, and handles while this runs.
+        """
         was_lost = call.engine is not None and not call.engine.is_up
         if not was_lost or call.has_delivered or call.is_retry:
             return False
@@ -154,13 +167,17 @@ class Dispatch:
         call.is_retry = True
         call.stream = call.engine = call.report = None
         call.intake_ns = 0
-        self._submit(call)
+        try:
+            self._submit(call)
+        except Exception as error:
+            words = f"{failure}; it could not be sent again: {error}"
+            call.error = CallFailed(words, engine=failure.engine)
+            raise call.error from error
         return True
 
     def withdraw(self, call: OpenCall) -> None:
-        """End a call as cancelled that waits for an engine."""
-        has_ended = call.report is not None or call.error is not None
-        if self._late is not None and call.stream is None and not has_ended:
+        """End a call as cancelled, if it waits for an engine."""
+        if self._late is not None and call in self._late:
             self._late.withdraw(call)
             self._ledger.end_unsent(call, Outcome.CANCELLED)
 
@@ -243,7 +260,7 @@ class Dispatch:
             if self._send(call, handle, binds=choice.binds):
                 return True
         except Exception as error:  # noqa: BLE001 - the call's consumer gets it
-            self._give_up(call, error)
+            self.give_up(call, error)
         else:
             self._place_again(call)
         return False
@@ -253,9 +270,9 @@ class Dispatch:
         try:
             self._place(call)
         except Exception as error:  # noqa: BLE001 - the call's consumer gets it
-            self._give_up(call, error)
+            self.give_up(call, error)
 
-    def _give_up(self, call: OpenCall, error: Exception) -> None:
+    def give_up(self, call: OpenCall, error: Exception) -> None:
         """End a call that its consumer waits for and no engine has."""
         call.error = error
         if isinstance(error, CallRejected):

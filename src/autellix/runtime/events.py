@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from types import TracebackType
@@ -59,6 +59,9 @@ class Event:
         call: Id of the call, counted up from 0 as calls are submitted.
         engine: Name of the engine.
         details: What else there is to say, by kind: numbers and words only.
+        tokens: Ids of the prompt of a submitted call; of the output of an ended one,
+            as far as its consumer has taken it. Not part of the JSON, nor of what a
+            stream gives: unread events would hold every prompt.
     """
 
     at_s: float
@@ -68,6 +71,7 @@ class Event:
     call: int | None = None
     engine: str | None = None
     details: Mapping[str, Detail] = attrs.field(factory=dict)
+    tokens: Sequence[int] = attrs.field(default=(), eq=False, repr=False)
 
     def to_json(self) -> str:
         """Return one line of JSON; equal events give equal lines."""
@@ -200,5 +204,5 @@ class EventStream:
         if len(self._unread) == MOST_UNREAD:
             self._unread.popleft()
             self.dropped += 1
-        self._unread.append(event)
+        self._unread.append(attrs.evolve(event, tokens=()) if event.tokens else event)
         self._news.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from autellix.core.facts import Fact
     from autellix.core.ranking import Policy
 
+_logger = logging.getLogger(__name__)
+
 
 @attrs.define(eq=False)
 class EngineHandle:
@@ -30,6 +33,7 @@ class EngineHandle:
         loss: Why it is down, once it was lost.
         was_cut: Whether it had not given everything back when the time was up.
         came_up: Set once it takes calls.
+        stopped: Set once it takes no more steps.
     """
 
     engine: Engine
@@ -38,6 +42,7 @@ class EngineHandle:
     loss: EngineLost | None = attrs.field(default=None, init=False)
     was_cut: bool = attrs.field(default=False, init=False)
     came_up: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    stopped: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _capabilities: Capabilities | None = attrs.field(default=None, init=False)
     _serving: anyio.CancelScope | None = attrs.field(default=None, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
@@ -84,18 +89,33 @@ class EngineHandle:
         """Enter the engine, serve until stopped or lost, leave it: in one task.
 
         Once up it is shielded: when everything is cancelled, what uses the engine must
-        be gone before the engine is, or cancelled calls would see a lost engine.
+        be gone before the engine is, or cancelled calls would see a lost engine. And a
+        step under way is waited for, however long: leaving frees the memory it uses.
+        ``EngineLost`` where it failed before it could take a call.
 
         Args:
             policy: For the engine's scheduler.
             listener: Gets the engine's facts.
             lost: Called as soon as the engine is lost.
             give_up_at_s: Until when an engine that leaves has to be out.
-
-        Raises:
-            EngineLost: It failed before it could take a call.
         """
-        await self.engine.__aenter__()
+        try:
+            await self.engine.__aenter__()
+        except BaseException:
+            self.stopped.set()
+            raise
+        try:
+            await self._serve(policy, listener, lost)
+        finally:
+            self.stopped.set()
+            await self._leave(give_up_at_s())
+
+    async def _serve(
+        self,
+        policy: Policy,
+        listener: Callable[[Fact], None],
+        lost: Callable[[EngineHandle, EngineLost], None],
+    ) -> None:
         try:
             with anyio.CancelScope() as self._serving:
                 came_up = _CameUp(partial(self._come_up, self._serving))
@@ -107,10 +127,12 @@ class EngineHandle:
             if self._capabilities is None:
                 raise
             lost(self, error)
-        finally:
-            with anyio.CancelScope(deadline=give_up_at_s(), shield=True) as leaving:
-                await self.engine.__aexit__(*sys.exc_info())
-            self.was_cut = leaving.cancelled_caught
+
+    async def _leave(self, deadline_s: float) -> None:
+        is_late = anyio.current_time() > deadline_s
+        with anyio.CancelScope(deadline=deadline_s, shield=True) as leaving:
+            await self.engine.__aexit__(*sys.exc_info())
+        self.was_cut = is_late or leaving.cancelled_caught
 
     def stop(self) -> None:
         """Let the engine end what it is at, and leave."""
@@ -179,6 +201,20 @@ class Fleet:
             for handle in self._models[model]
             if handle.is_up and tokens <= handle.capabilities.max_call_tokens
         ]
+
+    async def watch_leaving(self, deadline_s: float) -> None:
+        """Say which engines are at a step still, if any are when the time is up."""
+        began_s = anyio.current_time()
+        with anyio.CancelScope(deadline=deadline_s, shield=True) as waiting:
+            for handle in self:
+                await handle.stopped.wait()
+        if waiting.cancelled_caught:
+            slow = [handle.name for handle in self if not handle.stopped.is_set()]
+            _logger.warning(
+                "leaving waits for a step under way, after %g s: %s",
+                deadline_s - began_s,
+                ", ".join(map(repr, slow)),
+            )
 
     def refusal(self, model: str, tokens: int) -> CallRejected | EngineLost:
         """Return why none takes a call: too large (S9), or those it fits are lost."""

@@ -14,6 +14,7 @@ import attrs
 
 from autellix.core.intake import Intake
 from autellix.core.records import FairnessWindow
+from autellix.policies.checked import CheckedRanking
 from autellix.runtime.clock import NS_PER_S, now_ns
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class LateBinding:
         table: Is told what calls wait here.
         fleet: All engines.
         taken: Sends a call to the engine that has taken it; says whether it kept it.
+        gave_up: Ends a call that no engine has, with the error for its consumer.
     """
 
     def __init__(
@@ -44,17 +46,26 @@ class LateBinding:
         table: ProcessTable,
         fleet: Fleet,
         taken: Callable[[OpenCall, EngineHandle], bool],
+        gave_up: Callable[[OpenCall, Exception], None],
     ) -> None:
         self._taken = taken
-        self._intake = Intake(policy, ranking)
+        self._gave_up = gave_up
+        self._policy = policy
+        self._ranking = CheckedRanking.of(policy, "ranking", ranking)
+        self._intake = Intake(policy, self._ranking)
         self._table = table
         self._limited = [handle for handle in fleet if handle.intake_limit is not None]
         self._waiting: dict[int, OpenCall] = {}
+        self._served: set[EngineHandle] = set()
         self._changed = anyio.Event()
 
     def __len__(self) -> int:
         """Return the number of calls that wait."""
         return len(self._waiting)
+
+    def __contains__(self, call: OpenCall) -> bool:
+        """Say whether a call waits here."""
+        return self._waiting.get(call.call_id) is call
 
     def stands_before(self, handle: EngineHandle) -> bool:
         """Say whether calls for this engine go through the queue."""
@@ -76,7 +87,6 @@ class LateBinding:
             eligible: All engines that may take it.
             is_bound: Whether ``chosen`` is worth waiting for: it is its program's.
         """
-        self._waiting[call.call_id] = call
         self._intake.add(
             call.the_spec,
             engines=[handle.name for handle in eligible if handle in self._limited],
@@ -84,6 +94,7 @@ class LateBinding:
             rebuild_ns=chosen.engine.costs.recompute_ns(len(call.prompt)),
             now_ns=now_ns(),
         )
+        self._waiting[call.call_id] = call
         self._changed.set()
         self.serve(chosen)
         for handle in eligible:
@@ -91,23 +102,47 @@ class LateBinding:
                 self.serve(handle)
 
     def serve(self, handle: EngineHandle) -> None:
-        """Let an engine take what it has room for, and one call past its limit."""
-        limit = handle.intake_limit
-        if limit is None:
+        """Let an engine take what it has room for, and one call past its limit.
+
+        Asked for anything an engine may first say that calls have ended, which leads
+        here again: that is left to the one who is at it, for the order of the calls.
+        """
+        if handle.intake_limit is None or handle in self._served:
             return
+        self._served.add(handle)
+        try:
+            self._serve(handle, handle.intake_limit)
+        finally:
+            self._served.remove(handle)
+        self._end_faulty()
+
+    def _serve(self, handle: EngineHandle, limit: int) -> None:
+        has_passed = False
         while self._waiting and handle.is_up:
             passing = None
             if handle.calls >= limit:
+                if has_passed:
+                    return
                 passing = handle.engine.statistics().worst_running_level
+                if handle.calls < limit:
+                    continue  # being asked, it has ended a call
                 if passing is None:
                     return
+                has_passed = True
             leaving = self._intake.take(handle.name, now_ns(), passing=passing)
             if leaving is None:
                 return
             if not self._taken(self._left(leaving), handle):
                 self._note_end(leaving.program_id)
-            if passing is not None:
-                return
+
+    def _end_faulty(self) -> None:
+        """End the calls of programs about which the policy gave no usable answer."""
+        faults = self._ranking.take_faults()
+        for call in list(self._waiting.values()) if faults else ():
+            fault = faults.get(call.the_spec.job.program_arrival)
+            if fault is not None:
+                self.withdraw(call)
+                self._gave_up(call, fault)
 
     def withdraw(self, call: OpenCall) -> None:
         """Remove a call whose consumer has left."""
@@ -136,7 +171,9 @@ class LateBinding:
 
     def update_ranking(self, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
-        self._intake.update_ranking(ranking)
+        self._ranking = CheckedRanking.of(self._policy, "recalibrated", ranking)
+        self._intake.update_ranking(self._ranking)
+        self._changed.set()
 
     async def watch(self) -> None:
         """Serve the engines again whenever waiting alone has changed something."""

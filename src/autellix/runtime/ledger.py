@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from autellix.core.records import CallReport, Outcome, ProgramDelta
+from autellix.errors import PolicyFault
 from autellix.runtime.clock import now_ns
 from autellix.runtime.events import EventKind
 from autellix.runtime.session import Session
@@ -82,7 +83,7 @@ class Ledger:
         )
         call.session.calls[call.call_id] = call
         if was is None:
-            self._telling.call(EventKind.SUBMITTED, call, call.submitted_ns)
+            self._telling.submitted(call)
             return
         self._totals.retried += 1
         self._telling.call(EventKind.RETRIED, call, call.submitted_ns, was=was.call_id)
@@ -105,7 +106,11 @@ class Ledger:
         if report.outcome is Outcome.FAILED:
             self._table.lose(report.call_id, now_ns=report.ended_ns)
         else:
-            call.path_ns = self._table.end(report)
+            try:
+                call.path_ns = self._table.end(report)
+            except PolicyFault as fault:  # its consumer gets it, not its engine
+                call.error = fault
+                self._table.lose(report.call_id, now_ns=report.ended_ns)
         call.report = report
         self._totals.add(report, call.intake_ns)
         self._forget(call)

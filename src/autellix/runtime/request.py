@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final, TypeAlias, TypedDict, Unpack, cast
 
 import attrs
 
+from autellix.backends.arguments import integer, string
 from autellix.backends.protocol import Sampling
 from autellix.runtime.result import CallResult
 
@@ -50,13 +52,15 @@ class CallOptions(TypedDict, total=False):
     after: Sequence[CallResult] | None
 
 
-def _paths_ns(after: Sequence[CallResult] | None) -> tuple[int, ...] | None:
+def _results(after: Sequence[CallResult] | None) -> tuple[CallResult, ...] | None:
     if after is None:
         return None
+    if not isinstance(after, Sequence):
+        raise TypeError(f"'after' must be a sequence of results: {after!r}")
     for result in after:
         if not isinstance(result, CallResult):
             raise TypeError(f"after takes results of calls: got {result!r}")
-    return tuple(result.path_ns for result in after)
+    return tuple(after)
 
 
 @attrs.frozen(kw_only=True)
@@ -68,24 +72,25 @@ class Request:
         max_tokens: Most tokens to produce.
         sampling: How tokens are chosen.
         model: What the caller named, if anything.
-        after_ns: Paths of the calls it follows, None where the caller did not say.
+        after: Results of the calls it follows, None where the caller did not say.
         is_streamed: Whether tokens are looked at as they come.
     """
 
     prompt: CheckedPrompt
-    max_tokens: int = attrs.field(
-        default=DEFAULT_MAX_TOKENS,
-        validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)],
-    )
+    max_tokens: int = attrs.field(default=DEFAULT_MAX_TOKENS, validator=integer(1))
     sampling: Sampling
     model: str | None = attrs.field(
-        default=None,
-        validator=attrs.validators.optional(attrs.validators.instance_of(str)),
+        default=None, validator=attrs.validators.optional(string)
     )
-    after_ns: tuple[int, ...] | None = attrs.field(
-        default=None, alias="after", converter=_paths_ns
-    )
+    after: tuple[CallResult, ...] | None = attrs.field(default=None, converter=_results)
     is_streamed: bool = False
+
+    @property
+    def after_ns(self) -> tuple[int, ...] | None:
+        """Paths of the calls it follows."""
+        if self.after is None:
+            return None
+        return tuple(result.path_ns for result in self.after)
 
     @classmethod
     def of(
@@ -95,8 +100,14 @@ class Request:
         is_streamed: bool,
         **options: Unpack[CallOptions],
     ) -> Request:
-        """Check a call; ``TypeError`` and ``ValueError`` say what is wrong with it."""
+        """Check a call; ``ValueError`` where a value is out of range.
+
+        Raises:
+            TypeError: There is no such option, or its value is of another type.
+        """
         given: dict[str, Any] = {**options}
+        for name in given.keys() - CallOptions.__annotations__.keys():
+            raise TypeError(_unknown(name))
         stop = given.get("stop", ())
         sampling = {name: given.pop(name) for name in _SAMPLING & given.keys()}
         if isinstance(stop, str):
@@ -107,6 +118,13 @@ class Request:
             is_streamed=is_streamed,
             **given,
         )
+
+
+def _unknown(name: str) -> str:
+    known = CallOptions.__annotations__
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    return f"a call has no option {name!r}: {hint}"
 
 
 def checked_text_or_ids(prompt: str | Sequence[int]) -> str | tuple[int, ...]:

@@ -70,6 +70,7 @@ class CallResult:
         report: What it used and waited for.
         path_ns: Charge of the chain of calls that ends with this one; what a later call
             inherits that is made with ``after=[this]`` (rule A6).
+        call_id: Of the call, as events and reports have it.
     """
 
     text: str
@@ -78,6 +79,7 @@ class CallResult:
     logprobs: Sequence[TokenLogprob] = attrs.field(default=(), repr=False)
     report: ResultReport
     path_ns: int = attrs.field(repr=False)
+    call_id: int = attrs.field(repr=False)
 
 
 def result_report(

@@ -82,6 +82,7 @@ class OpenCall:
         stream: What comes from there.
         intake_ns: How long it waited in the runtime.
         has_delivered: Whether any token has come.
+        output: Token ids that its consumer has taken.
         is_retry: Whether it was sent again after its engine was lost.
         report: What it used, once it has ended.
         path_ns: Its path, once it has ended well.
@@ -99,6 +100,7 @@ class OpenCall:
     stream: CallStream | None = None
     intake_ns: int = 0
     has_delivered: bool = False
+    output: list[int] = attrs.field(factory=list)
     is_retry: bool = False
     report: CallReport | None = None
     path_ns: int = 0

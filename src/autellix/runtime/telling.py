@@ -9,6 +9,8 @@ from autellix.runtime.clock import NS_PER_S, now_ns
 from autellix.runtime.events import Event, EventKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from autellix.core.facts import Fact
     from autellix.core.process_table import ProcessTable
     from autellix.core.records import CallReport
@@ -50,8 +52,29 @@ class Telling:
                 )
             )
 
+    def submitted(self, call: OpenCall) -> None:
+        """Tell of a call that was made."""
+        if self._events.listeners:
+            details: dict[str, Detail] = {"prompt_tokens": len(call.prompt)}
+            if call.request.after is not None:
+                follows = (str(result.call_id) for result in call.request.after)
+                details["after"] = ",".join(follows)
+            self.call(
+                EventKind.SUBMITTED,
+                call,
+                call.submitted_ns,
+                tokens=call.prompt,
+                **details,
+            )
+
     def call(
-        self, kind: EventKind, call: OpenCall, at_ns: int, **details: Detail
+        self,
+        kind: EventKind,
+        call: OpenCall,
+        at_ns: int,
+        *,
+        tokens: Sequence[int] = (),
+        **details: Detail,
     ) -> None:
         """Tell of a call, on its way to an engine or back."""
         if self._events.listeners:
@@ -64,6 +87,7 @@ class Telling:
                     call=call.call_id,
                     engine=call.engine.name if call.engine else None,
                     details=details,
+                    tokens=tokens,
                 )
             )
 
@@ -75,6 +99,7 @@ class Telling:
                 EventKind.ENDED,
                 call,
                 report.ended_ns,
+                tokens=call.output,
                 outcome=report.outcome.value,
                 level=report.level,
                 service_s=report.service_ns / NS_PER_S,

@@ -87,7 +87,15 @@ class EngineBench:
 
     def submit(self, call: EngineCall) -> CallStream:
         """Submit a call; its report goes to ``reports``."""
-        return self.engine.submit(call, self.reports.append)
+        is_taken = False
+
+        def ended(report: CallReport) -> None:
+            assert is_taken, f"call {report.call_id} ended inside of submit"
+            self.reports.append(report)
+
+        stream = self.engine.submit(call, ended)
+        is_taken = True
+        return stream
 
     async def answer(self, call: EngineCall) -> Answer:
         """Submit a call and wait for all of its answer."""

@@ -264,6 +264,26 @@ def test_wrong_settings_are_refused(options: dict[str, object], message: str) ->
         SimulatedEngine(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slots": "8"}, "'slots' must be an integer: '8'"),
+        ({"kv_tokens": 1e5}, "'kv_tokens' must be an integer: 100000.0"),
+        ({"token_budget": None}, "'token_budget' must be an integer: None"),
+        ({"takes_windows": "no"}, "'takes_windows' must be a boolean: 'no'"),
+        ({"name": 3}, "'name' must be a string: 3"),
+        ({"costs": 3}, "'costs' must be a CostModel or a preset's name: 3"),
+    ],
+)
+def test_settings_of_another_type_are_refused_in_one_line(
+    options: dict[str, object], message: str
+) -> None:
+    """The message says what is wanted and shows what came, and nothing else."""
+    with pytest.raises(TypeError) as raised:
+        SimulatedEngine(**options)  # type: ignore[arg-type]
+    assert raised.value.args == (message,)
+
+
 def test_the_entry_point_makes_an_engine_of_settings() -> None:
     """What a configuration file says by name becomes the same engine."""
     (found,) = entry_points(group="autellix.backends", name="simulated")

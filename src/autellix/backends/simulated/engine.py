@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import attrs
 
+from autellix.backends.arguments import boolean, integer, string
 from autellix.backends.protocol import Capabilities
 from autellix.backends.simulated.babble import Babble
 from autellix.backends.simulated.loop import SimulatedLoop
@@ -29,15 +31,16 @@ if TYPE_CHECKING:
     from autellix.core.records import CallReport
     from autellix.core.snapshot import EngineStatistics
 
-_positive = attrs.validators.ge(1)
-_non_negative = attrs.validators.ge(0)
-
 
 def _costs(value: CostModel | str) -> CostModel:
     if isinstance(value, CostModel):
         return value
+    if not isinstance(value, str):
+        raise TypeError(f"'costs' must be a CostModel or a preset's name: {value!r}")
     if value not in PRESETS:
-        raise ValueError(f"no preset {value!r}: there are {', '.join(PRESETS)}")
+        near = difflib.get_close_matches(value.lower(), PRESETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no preset {value!r}: there are {', '.join(PRESETS)}{hint}")
     return PRESETS[value]
 
 
@@ -63,22 +66,22 @@ class SimulatedOptions:
         seed: Of what the calls answer.
     """
 
-    name: str = "simulated"
-    model: str = "simulated"
+    name: str = attrs.field(default="simulated", validator=string)
+    model: str = attrs.field(default="simulated", validator=string)
     costs: CostModel = attrs.field(default=LLAMA_8B_A100, converter=_costs)
-    slots: int = attrs.field(default=64, validator=_positive)
-    token_budget: int = attrs.field(default=2048)
-    kv_tokens: int = attrs.field(default=131_072)
-    host_tokens: int = attrs.field(default=524_288, validator=_non_negative)
-    block_tokens: int = attrs.field(default=16, validator=_positive)
-    max_context_tokens: int = attrs.field(default=32_768, validator=_positive)
-    round_steps: int = attrs.field(default=1, validator=_positive)
-    caches_prefixes: bool = True
+    slots: int = attrs.field(default=64, validator=integer(1))
+    token_budget: int = attrs.field(default=2048, validator=integer(1))
+    kv_tokens: int = attrs.field(default=131_072, validator=integer(1))
+    host_tokens: int = attrs.field(default=524_288, validator=integer(0))
+    block_tokens: int = attrs.field(default=16, validator=integer(1))
+    max_context_tokens: int = attrs.field(default=32_768, validator=integer(1))
+    round_steps: int = attrs.field(default=1, validator=integer(1))
+    caches_prefixes: bool = attrs.field(default=True, validator=boolean)
     intake_limit_calls: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_positive)
+        default=None, validator=integer(1, or_none=True)
     )
-    takes_windows: bool = True
-    seed: int = 0
+    takes_windows: bool = attrs.field(default=True, validator=boolean)
+    seed: int = attrs.field(default=0, validator=integer())
 
     @token_budget.validator
     def _check_budget(self, _: object, value: int) -> None:
@@ -98,6 +101,7 @@ class _State:
     """What changes while an engine is used."""
 
     loop: SimulatedLoop | None = None
+    is_entered: bool = False
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -123,7 +127,14 @@ class SimulatedEngine(SimulatedOptions):
         return ByteTokenizer()
 
     async def __aenter__(self) -> Self:
-        """Take empty memory; there is nothing to load."""
+        """Take empty memory; there is nothing to load.
+
+        Raises:
+            RuntimeError: It is entered already.
+        """
+        if self._state.is_entered:
+            raise RuntimeError(f"engine {self.name!r} is in use: leave it first")
+        self._state.is_entered = True
         self._state.loop = SimulatedLoop(
             name=self.name,
             max_call_tokens=self.capabilities().max_call_tokens,
@@ -154,6 +165,7 @@ class SimulatedEngine(SimulatedOptions):
     ) -> None:
         """End calls that are still live; what was counted stays readable."""
         self._loop.close()
+        self._state.is_entered = False
 
     async def serve(
         self,

@@ -1,4 +1,4 @@
-"""Attention over a packed batch of calls, each with its own extent of KV.
+"""Attention over a packed batch of calls, short ones in rows, the others one by one.
 
 The modules of ``transformers`` are used as they are. Their attention is replaced by one
 function through its public registry; what that needs to know of the batch comes with
@@ -17,24 +17,31 @@ from transformers import AttentionInterface
 
 if TYPE_CHECKING:
     from autellix.backends.torch.extents import Extent
+    from autellix.backends.torch.rows import RowBatch
+    from autellix.core.call import Call
 
 ATTENTION = "autellix_extents"
 """Name in the registry, given to ``from_pretrained(attn_implementation=…)``."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Segment:
     """The tokens of one call in a step.
 
     Attributes:
-        extent: Where the call's KV lies.
-        position: Place of the first token in the call: so many have their KV already.
+        call: The call, not changed while the step runs.
+        extent: Where its KV lies.
         tokens: How many are computed now.
     """
 
+    call: Call
     extent: Extent
-    position: int
     tokens: int
+
+    @property
+    def position(self) -> int:
+        """Place of the first token in the call: so many have their KV already."""
+        return self.call.computed
 
 
 class PackedBatch:
@@ -42,8 +49,13 @@ class PackedBatch:
 
     All views into the extents are made here, once a step, and not once a layer.
 
+    Args:
+        rows: Short calls that decode; their tokens come first.
+        segments: The other calls.
+
     Attributes:
-        sizes: Tokens of each call.
+        rows: As given.
+        sizes: Tokens of each other call.
         masks: Additive mask ``[tokens, seen]`` of each call where it needs one.
         written: For each layer, where the new keys and values of each call go:
             ``[2, kv_heads, tokens, head_dim]``.
@@ -51,7 +63,8 @@ class PackedBatch:
         values: As ``keys``.
     """
 
-    def __init__(self, segments: Sequence[Segment]) -> None:
+    def __init__(self, rows: RowBatch, segments: Sequence[Segment]) -> None:
+        self.rows = rows
         self.sizes = [segment.tokens for segment in segments]
         self.masks = [_mask(segment) for segment in segments]
         self.is_causal = [s.tokens > 1 and not s.position for s in segments]
@@ -92,19 +105,40 @@ def attend(
     packed: PackedBatch,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Store new keys and values, then attend call by call.
+    """Store new keys and values, then attend: all rows at once, others one by one.
 
     Shapes: ``query`` ``[1, heads, tokens, head_dim]``, ``key`` and ``value`` ``[1,
-    kv_heads, tokens, head_dim]``; the result is ``[1, tokens, heads, head_dim]``. A
-    loop of one SDPA call for each sequence costs 10 to 20 % more than one padded call
-    would, and needs no gather, no padding and no mask over the batch.
+    kv_heads, tokens, head_dim]``; the result is ``[1, tokens, heads, head_dim]``.
     """
     layer = module.layer_idx
     assert isinstance(layer, int)  # noqa: S101 - narrows the type of a module's attribute
+    short = len(packed.rows.segments)
+    outputs = []
+    if short:
+        q, k, v = query[:, :, :short], key[:, :, :short], value[:, :, :short]
+        outputs.append(packed.rows.attend(layer, q, k, v, scaling))
+    if packed.sizes:
+        q, k, v = query[:, :, short:], key[:, :, short:], value[:, :, short:]
+        outputs += _attend_each(packed, layer, q, k, v, scaling)
+    return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0], None
+
+
+def _attend_each(
+    packed: PackedBatch,
+    layer: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+) -> list[torch.Tensor]:
+    """Return ``[1, tokens, heads, head_dim]`` for each call that is not in a row.
+
+    A loop of SDPA calls needs no gather, no padding and no mask over the batch.
+    """
     new = torch.split(torch.stack((key[0], value[0])), packed.sizes, dim=2)
     for place, fresh in zip(packed.written[layer], new, strict=True):
         place.copy_(fresh)
-    outputs = [
+    return [
         scaled_dot_product_attention(
             queries,
             keys,
@@ -123,7 +157,6 @@ def attend(
             strict=True,
         )
     ]
-    return torch.cat(outputs, dim=1), None
 
 
 # No mask function is registered beside it: transformers then builds no mask at all.

@@ -125,7 +125,12 @@ class TorchEngine:
         """Load the model in the engine's thread, and measure it.
 
         Cancelled, it does not wait: what the thread loads is dropped.
+
+        Raises:
+            RuntimeError: It is entered already.
         """
+        if self._worker is not None:
+            raise RuntimeError(f"engine {self.name!r} is in use: leave it first")
         self._worker = Worker(self.name, threads=self.options.threads)
         self._worker.start()
         try:
@@ -133,6 +138,7 @@ class TorchEngine:
             self._loaded = await self._worker.run(load, may_be_left=True)
         except BaseException:
             self._worker.stop()
+            self._worker = None
             raise
         options = self.options
         self._executor = TorchExecutor(self._worker, self._loaded.runner)

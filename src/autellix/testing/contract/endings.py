@@ -108,6 +108,7 @@ class EndingContract(Contract):
             async def fails(call: EngineCall) -> None:
                 with pytest.raises(CallFailed) as caught:
                     await bench.answer(call)
+                assert bench.lost is not None, "it fails calls before it is down"
                 failures.append(caught.value)
 
             async with anyio.create_task_group() as tasks:
