@@ -1,6 +1,5 @@
 """A replayed program does what its trace says, and shares what it says."""
 
-import itertools
 from collections.abc import Sequence
 
 import attrs
@@ -12,13 +11,9 @@ from autellix.backends.simulated import SimulatedEngine
 from autellix.core.process_table import ProgramView
 from autellix.policies import FCFS, SRPT
 from autellix.testing import run_virtual
+from autellix.workloads.arrivals import At
 from autellix.workloads.prompts import Prompts, Words
-from autellix.workloads.replay import (
-    Replay,
-    ReplayedProgram,
-    draw,
-    poisson_arrivals_s,
-)
+from autellix.workloads.replay import Replay, ReplayedProgram, draw
 from autellix.workloads.trace import TraceCall, TraceProgram
 from tests.workloads.programs import programs
 
@@ -38,6 +33,7 @@ def _replay(
     replay: Replay | None = None,
     engine: SimulatedEngine | None = None,
     apart_s: float = 0.0,
+    limit: int | None = None,
 ) -> list[ReplayedProgram]:
     engine = engine or SimulatedEngine(
         block_tokens=1, kv_tokens=4_000, host_tokens=4_000
@@ -45,8 +41,10 @@ def _replay(
 
     async def main() -> list[ReplayedProgram]:
         async with AutellixRuntime(engines=[engine]) as runtime:
-            arrivals_s = itertools.islice(itertools.count(0.0, apart_s), len(traced))
-            return await (replay or Replay()).run_all(runtime, traced, arrivals_s)
+            arrivals = At(given_s=[n * apart_s for n in range(len(traced))])
+            return await (replay or Replay()).run_all(
+                runtime, traced, arrivals, limit=limit
+            )
 
     return run_virtual(main)
 
@@ -179,7 +177,7 @@ def test_policies_that_are_told_sizes_are_told() -> None:
         ) as runtime:
             replay = Replay(size_s=lambda program: sizes_s[program.program_id])
             both = [CHAIN, attrs.evolve(CHAIN, program_id="q")]
-            return await replay.run_all(runtime, both, [0.0, 0.001])
+            return await replay.run_all(runtime, both, At(given_s=[0.0, 0.001]))
 
     longer, shorter = run_virtual(main)
     assert shorter.ended_s < longer.ended_s
@@ -212,29 +210,26 @@ def test_a_call_says_what_it_follows_only_where_asked_to(
     assert [parents for parents in policy.after if parents is not None] == told
 
 
+def test_a_closed_loop_lets_the_next_program_in_when_one_has_ended() -> None:
+    """Never more than the limit are open, never fewer while there are any left."""
+    traced = [attrs.evolve(CHAIN, program_id=f"{n}") for n in range(5)]
+    replayed = _replay(*traced, limit=2)
+    starts_s = [program.started_s for program in replayed]
+    ends_s = sorted(program.ended_s for program in replayed)
+    assert starts_s[:2] == [0.0, 0.0]
+    assert starts_s[2:] == ends_s[:3]
+
+
+def test_a_closed_loop_of_nothing_is_refused() -> None:
+    """With no program at a time none would ever run."""
+    with pytest.raises(ValueError, match="at least 1"):
+        _replay(CHAIN, limit=0)
+
+
 def test_a_program_that_cannot_fit_says_so() -> None:
     """The engine's own refusal comes out, not a group of it."""
     with pytest.raises(CallRejected):
         _replay(CHAIN, engine=SimulatedEngine(max_context_tokens=60))
-
-
-def test_arrivals_are_poisson() -> None:
-    """The gaps between arrivals have the mean and the spread of their rate."""
-    arrivals_s = poisson_arrivals_s(20_000, per_s=0.5, seed=3)
-    gaps_s = [after - before for before, after in itertools.pairwise(arrivals_s)]
-    mean_s = sum(gaps_s) / len(gaps_s)
-    variance = sum((gap_s - mean_s) ** 2 for gap_s in gaps_s) / len(gaps_s)
-    assert mean_s == pytest.approx(2.0, rel=0.03)
-    assert variance == pytest.approx(4.0, rel=0.06)
-    assert arrivals_s == poisson_arrivals_s(20_000, per_s=0.5, seed=3)
-    assert arrivals_s != poisson_arrivals_s(20_000, per_s=0.5, seed=4)
-
-
-@pytest.mark.parametrize("per_s", [0.0, -1.0, float("nan")])
-def test_a_load_of_nothing_is_refused(per_s: float) -> None:
-    """No rate, no arrivals."""
-    with pytest.raises(ValueError, match="above 0"):
-        poisson_arrivals_s(3, per_s=per_s, seed=0)
 
 
 def test_drawing_uses_each_program_once_before_any_twice() -> None:

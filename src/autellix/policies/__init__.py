@@ -2,6 +2,7 @@
 
 from autellix.policies.atlas import ATLAS
 from autellix.policies.fcfs import FCFS
+from autellix.policies.gittins import Gittins
 from autellix.policies.ladder import Ladder
 from autellix.policies.mlfq import MLFQ
 from autellix.policies.plas import PLAS
@@ -18,6 +19,7 @@ __all__ = [
     "PLAS",
     "SRPT",
     "AgeRow",
+    "Gittins",
     "Ladder",
     "ProgramFCFS",
     "RemainingTable",

@@ -29,11 +29,13 @@ MIN_CALLS = 64
 MIN_PROGRAMS = 40
 """Ended programs from which the 95th percentile is not just the largest: two above."""
 
+NOMINAL_BATCH = 16
+"""As in ``CostModel``: among how many calls the work of a step is shared."""
+
 _FIRST = Fraction(25, 100)
 _LAST = Fraction(95, 100)
 _LEAST_RATIO = 1.25  # where all sizes are equal the bounds must rise still
 _LEAST_BOUND_NS = 1_000  # below a microsecond, bounds would round to one another
-_NOMINAL_BATCH = 16  # as in CostModel: among how many the work of a step is shared
 
 # Public traces (chat, tool use, tree search, coding): the 25th percentile of the output
 # tokens of a call is 9 to 136, the 95th of a program 86 to 16,831; a token is a step.
@@ -44,7 +46,7 @@ _DEFAULT_RATIO = 2.5  # the last bound is 7,800 steps
 
 def step_charge_s(step_ns: int, charge: Charge) -> float:
     """Return what a step that takes ``step_ns`` charges to one call, seconds."""
-    sharers = 1 if charge is Charge.SERVICE else _NOMINAL_BATCH
+    sharers = 1 if charge is Charge.SERVICE else NOMINAL_BATCH
     return max(step_ns, _LEAST_BOUND_NS) / sharers / NS_PER_S
 
 

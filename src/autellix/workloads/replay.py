@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from autellix.runtime import AutellixRuntime, CallResult, Program, ResultReport
+    from autellix.workloads.arrivals import Arrivals
     from autellix.workloads.trace import TraceProgram
 
 
@@ -98,24 +99,39 @@ class Replay:
         self,
         runtime: AutellixRuntime,
         programs: Sequence[TraceProgram],
-        arrivals_s: Iterable[float],
+        arrivals: Arrivals,
+        *,
+        seed: int = 0,
+        limit: int | None = None,
     ) -> list[ReplayedProgram]:
         """Run programs as they arrive, until all have ended; in order of arrival.
 
         Args:
             runtime: Serves them.
             programs: With different ids: what they share is what the trace says.
-            arrivals_s: When each arrives, seconds from now, rising.
+            arrivals: When each arrives, counted from now.
+            seed: Of the arrivals.
+            limit: Most programs at once, at least 1; None: any. With ``AllAtOnce`` this
+                is a closed loop. One that is held back starts when it is let in.
+
+        Raises:
+            ValueError: The limit is below 1.
         """
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1 program: {limit}")
         start_s = anyio.current_time()
+        gate = anyio.Semaphore(limit or len(programs), fast_acquire=True)
         replayed: dict[str, ReplayedProgram] = {}
 
         async def run(program: TraceProgram) -> None:
             replayed[program.program_id] = await self.run(runtime, program)
+            gate.release()
 
+        instants_s = arrivals.instants_s(len(programs), seed=seed)
         async with Tasks() as group:
-            for program, arrival_s in zip(programs, arrivals_s, strict=True):
-                await anyio.sleep_until(start_s + arrival_s)
+            for program, instant_s in zip(programs, instants_s, strict=True):
+                await anyio.sleep_until(start_s + instant_s)
+                await gate.acquire()
                 group.start_soon(run, program, name=program.program_id)
         return [replayed[program.program_id] for program in programs]
 
@@ -217,22 +233,6 @@ class _Agent:
         self.sums.add(result.report)
         if tells:
             self._results[call_id] = result
-
-
-def poisson_arrivals_s(programs: int, *, per_s: float, seed: int) -> list[float]:
-    """Return the instants of so many arrivals at a rate, from 0 on.
-
-    Raises:
-        ValueError: The rate is not positive.
-    """
-    if not per_s > 0.0:
-        raise ValueError(f"arrivals need a rate above 0 a second: {per_s!r}")
-    chance = random.Random(f"{seed}/arrivals")
-    arrivals_s, now_s = [], 0.0
-    for _ in range(programs):
-        now_s += chance.expovariate(per_s)
-        arrivals_s.append(now_s)
-    return arrivals_s
 
 
 def draw(

@@ -7,6 +7,7 @@ Validation has its own file so that the records stay readable. Every check here 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -52,6 +53,18 @@ def refuse(field: str, message: str) -> NoReturn:
 def is_int(value: object) -> bool:
     """Say whether a value is a whole number, which True is not."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_keys(value: Any, required: set[str], optional: set[str]) -> None:
+    """Check that a value is an object with all it must and nothing it may not have."""
+    if not isinstance(value, dict):
+        refuse("", f"must be an object: {value!r}")
+    for key in sorted(value.keys() - required - optional):
+        near = get_close_matches(key, required | optional, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        refuse(key, f"is an unknown field{hint}")
+    for key in sorted(required - value.keys()):
+        refuse(key, "is missing")
 
 
 @attrs.frozen

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
-from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from autellix.errors import TraceError
+from autellix.workloads.json_lines import json_lines
 from autellix.workloads.trace import Trace, TraceCall, TraceProgram
-from autellix.workloads.trace_checks import TraceFault, is_int, json_name, refuse
+from autellix.workloads.trace_checks import (
+    TraceFault,
+    check_keys,
+    is_int,
+    json_name,
+    refuse,
+)
 
 SCHEMA: Final = "prog-trace/1"
 
@@ -33,7 +37,7 @@ def read_trace(path: Path | str) -> Trace:
         TraceError: It is no such file, or something in it cannot be.
     """
     file = str(path)
-    lines = _json_lines(Path(path))
+    lines = json_lines(Path(path))
     number, header = next(lines, (None, None))
     if header is None:
         raise TraceError("is empty: a header is expected", file=file)
@@ -73,47 +77,12 @@ def write_trace(path: Path | str, trace: Trace) -> None:
 # -- from JSON -------------------------------------------------------------------------
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Read the lines of a file.
-
-    Yields:
-        Number and value of each.
-
-    Raises:
-        TraceError: The file is damaged, or a line is no JSON.
-    """
-    number = 0
-    try:
-        with gzip.open(path) as file:
-            for number, line in enumerate(file, start=1):
-                yield number, _json(line)
-    except EOFError:
-        problem = f"the file ends in the middle, after line {number}: truncated gzip"
-    except gzip.BadGzipFile:
-        problem = "not a gzip file, or a damaged one"
-    except zlib.error as error:
-        problem = f"damaged gzip after line {number}: {error}"
-    except ValueError as error:
-        raise TraceError(f"no JSON: {error}", file=str(path), line=number) from None
-    else:
-        return
-    raise TraceError(problem, file=str(path), line=number + 1)
-
-
-def _json(line: bytes) -> Any:
-    return json.loads(line, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
-
-
 def _header(value: Any) -> tuple[int, Trace]:
     """Return how many programs the file promises, and the trace without them."""
     schema = value.get("schema") if isinstance(value, dict) else None
     if schema != SCHEMA:
         refuse("schema", f"{schema!r} is unknown; known: {SCHEMA!r}")
-    _check_keys(value, {"schema", "source", "class", "programs"}, {"block"})
+    check_keys(value, {"schema", "source", "class", "programs"}, {"block"})
     declared: int = value["programs"]
     if not is_int(declared) or declared < 0:
         refuse("programs", f"must be a number of programs: {declared!r}")
@@ -127,7 +96,7 @@ def _header(value: Any) -> tuple[int, Trace]:
 
 
 def _program(value: Any) -> TraceProgram:
-    _check_keys(value, *_keys(TraceProgram))
+    check_keys(value, *_keys(TraceProgram))
     calls = value["calls"]
     if not isinstance(calls, list):
         refuse("calls", f"must be a list: {calls!r}")
@@ -139,7 +108,7 @@ def _program(value: Any) -> TraceProgram:
 def _call(value: Any, position: int) -> TraceCall:
     try:
         required, optional = _keys(TraceCall)
-        _check_keys(value, {"id", *required}, optional)
+        check_keys(value, {"id", *required}, optional)
         if value["id"] != position or not is_int(value["id"]):
             refuse("id", f"must be the position {position}: {value['id']!r}")
         return _record(TraceCall, {k: v for k, v in value.items() if k != "id"})
@@ -163,17 +132,6 @@ def _keys(cls: type[R]) -> tuple[set[str], set[str]]:
         into = required if field.default is attrs.NOTHING else optional
         into.add(json_name(field.name))
     return required, optional
-
-
-def _check_keys(value: Any, required: set[str], optional: set[str]) -> None:
-    if not isinstance(value, dict):
-        refuse("", f"must be an object: {value!r}")
-    for key in sorted(value.keys() - required - optional):
-        near = get_close_matches(key, required | optional, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        refuse(key, f"is an unknown field{hint}")
-    for key in sorted(required - value.keys()):
-        refuse(key, "is missing")
 
 
 # -- to JSON ---------------------------------------------------------------------------

@@ -1,0 +1,173 @@
+"""What is known of the sizes of programs, class by class: the size model.
+
+A program that ended tells its size; one that still runs tells that its size is more
+than its age (right-censored). Both are kept with a weight that halves with every
+``HALF_LIFE`` programs of the class that came later, so that the model follows a load
+that changes. What was learned in an earlier run counts as having come before all else.
+
+Weights go by arrival, not by end: of programs that came together the short ones end
+first, so a window over ends would take a queue that drains for a load that grows.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from autellix.policies.seconds import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from autellix.core.ranking import ChargeSample, ProgramCharge
+
+HALF_LIFE: Final = 256
+"""Programs of a class after which what one of them showed counts half."""
+LEAST_PROGRAMS: Final = 8
+"""Programs from which a class has sizes of its own; rarer ones share one model."""
+
+
+@attrs.frozen
+class Sizes:
+    """Sizes, or ages, of about equal length.
+
+    Attributes:
+        size_s: Their mean, seconds of work.
+        weight: How many they count for.
+    """
+
+    size_s: float = attrs.field(validator=attrs.validators.gt(0.0))
+    weight: float = attrs.field(validator=attrs.validators.gt(0.0))
+
+
+def _to_sizes(values: Iterable[Sizes]) -> tuple[Sizes, ...]:
+    return tuple(values)
+
+
+@attrs.frozen(kw_only=True)
+class ClassSizes:
+    """What is known of one class.
+
+    Attributes:
+        ended: Sizes of programs that ended.
+        running: Ages of programs that had not ended.
+    """
+
+    ended: tuple[Sizes, ...] = attrs.field(default=(), converter=_to_sizes)
+    running: tuple[Sizes, ...] = attrs.field(default=(), converter=_to_sizes)
+
+    @property
+    def ends(self) -> float:
+        """How many ends the model of this class rests on, old ones counting less."""
+        return sum(each.weight for each in self.ended)
+
+    def aged(self, programs: float) -> ClassSizes:
+        """Return what this counts for after so many later programs."""
+        share = 0.5 ** (programs / HALF_LIFE)
+        return ClassSizes(
+            ended=_scaled(self.ended, share), running=_scaled(self.running, share)
+        )
+
+
+def _to_classes(classes: Mapping[str, ClassSizes]) -> dict[str, ClassSizes]:
+    return dict(classes)
+
+
+@attrs.frozen(kw_only=True)
+class SizeModel:
+    """What is known of all classes.
+
+    Attributes:
+        classes: By the name given to ``runtime.program(name)``.
+        shared: Of all classes too rare to have a model of their own.
+    """
+
+    classes: Mapping[str, ClassSizes] = attrs.field(factory=dict, converter=_to_classes)
+    shared: ClassSizes = attrs.field(factory=ClassSizes)
+
+    def median_s(self) -> float:
+        """Return the median size of all programs that ended, seconds; 0 of none."""
+        ended = [each for sizes in self._all() for each in sizes.ended]
+        half = sum(each.weight for each in ended) / 2
+        for each in sorted(ended, key=attrgetter("size_s")):
+            half -= each.weight
+            if half <= 0:
+                return each.size_s
+        return 0.0
+
+    def _all(self) -> Iterable[ClassSizes]:
+        return (self.shared, *self.classes.values())
+
+
+def learned(
+    seen: ChargeSample, before: SizeModel, edges_s: Sequence[float]
+) -> SizeModel:
+    """Return the model that follows from programs seen and from what was known before.
+
+    Args:
+        seen: Programs of this run.
+        before: From an earlier run; counts as older than all of them.
+        edges_s: Ages at which cells begin, rising from 0: what lies in one cell is kept
+            as one, so that a model stays small whatever was seen.
+    """
+    by_class: defaultdict[str, list[ProgramCharge]] = defaultdict(list)
+    for program in seen.programs:
+        by_class[program.program_class].append(program)
+    rare: list[ProgramCharge] = []
+    classes: dict[str, ClassSizes] = {}
+    kept = sum(program.has_ended for program in seen.programs)
+    unseen = max(1.0, seen.programs_ended / kept) if kept else 1.0
+    for name, programs in by_class.items():
+        if name in before.classes or len(programs) >= LEAST_PROGRAMS:
+            was = before.classes.get(name, ClassSizes()).aged(unseen * len(programs))
+            classes[name] = _summed(programs, was, edges_s)
+        else:
+            rare += programs
+    for name, was in before.classes.items():
+        classes.setdefault(name, was)
+    was = before.shared.aged(unseen * len(rare))
+    return SizeModel(classes=classes, shared=_summed(rare, was, edges_s))
+
+
+def _summed(
+    programs: list[ProgramCharge], was: ClassSizes, edges_s: Sequence[float]
+) -> ClassSizes:
+    programs.sort(key=attrgetter("arrival"), reverse=True)
+    ended = _Cells(edges_s)
+    running = _Cells(edges_s)
+    weight, fades = 1.0, 0.5 ** (1 / HALF_LIFE)
+    for program in programs:
+        cells = ended if program.has_ended else running
+        cells.add(program.charge_ns / NS_PER_S, weight)
+        weight *= fades
+    for each in was.ended:
+        ended.add(each.size_s, each.weight)
+    for each in was.running:
+        running.add(each.size_s, each.weight)
+    return ClassSizes(ended=ended.sizes(), running=running.sizes())
+
+
+def _scaled(sizes: Iterable[Sizes], share: float) -> list[Sizes]:
+    return [Sizes(each.size_s, each.weight * share) for each in sizes]
+
+
+class _Cells:
+    """Sums of sizes by the cell they lie in; a cell is open below and closed above."""
+
+    def __init__(self, edges_s: Sequence[float]) -> None:
+        self._edges_s = edges_s
+        self._weights = [0.0] * (len(edges_s) + 1)
+        self._sums_s = [0.0] * (len(edges_s) + 1)
+
+    def add(self, size_s: float, weight: float) -> None:
+        cell = bisect_left(self._edges_s, size_s)
+        self._weights[cell] += weight
+        self._sums_s[cell] += weight * size_s
+
+    def sizes(self) -> list[Sizes]:
+        pairs = zip(self._sums_s, self._weights, strict=True)
+        return [Sizes(total_s / weight, weight) for total_s, weight in pairs if weight]
