@@ -18,8 +18,13 @@ from hypothesis.stateful import (
     rule,
 )
 
-from autellix.core.process_table import SAMPLED_CALLS, SAMPLED_PROGRAMS, ProcessTable
-from autellix.core.ranking import Policy
+from autellix.core.process_table import (
+    LEARNED_PROGRAMS,
+    SAMPLED_CALLS,
+    SAMPLED_PROGRAMS,
+    ProcessTable,
+)
+from autellix.core.ranking import Policy, ProgramCharge
 from autellix.core.records import (
     CallReport,
     CallSpec,
@@ -294,6 +299,28 @@ def test_samples_hold_the_latest_ends_and_what_runs() -> None:
     assert list(seen.calls_ns[-4:]) == [SAMPLED_PROGRAMS + 1, 50, 50, 50]
     assert list(seen.programs_ns) == [2 * n + 2 for n in range(1, SAMPLED_PROGRAMS + 1)]
     assert list(seen.running_programs_ns) == [50]
+
+
+def test_programs_are_kept_one_by_one_for_policies_that_learn() -> None:
+    """By class and arrival; of those that ended a bounded number, all are counted."""
+    table = ProcessTable(PLAS())
+    for number in range(LEARNED_PROGRAMS + 1):
+        program = table.open("chat", now_ns=0)
+        table.end(report(submit(table, program), number + 1))
+        table.close(program)
+    table.open("idle", now_ns=0)
+    running = table.open("search", now_ns=0)
+    table.end(report(submit(table, running), 50))
+    seen = table.charge_sample()
+    assert seen.programs_ended == LEARNED_PROGRAMS + 1
+    *ended, last = seen.programs
+    assert len(ended) == LEARNED_PROGRAMS
+    assert ended[0] == ProgramCharge(
+        program_class="chat", arrival=1, charge_ns=2, has_ended=True
+    )
+    assert last == ProgramCharge(
+        program_class="search", arrival=running, charge_ns=50, has_ended=False
+    )
 
 
 def test_an_idle_row_takes_less_than_a_kibibyte() -> None:

@@ -174,11 +174,17 @@ LADDER: Ranking = Ladder.geometric(0.5, 2.0, 8)
 @pytest.mark.slow
 @KINDS
 def test_on_one_server_no_other_order_is_better(kind: Kind) -> None:
-    """Gittins is optimal there: against first come and against least attained."""
-    programs = load(kind.draw, busy=0.8, count=8_000, seed=1)
-    best_s = mean_latency_s(kind.exact(), programs)
-    others_s = [mean_latency_s(ranking, programs) for ranking in (FLAT, LADDER)]
-    assert best_s <= 1.01 * min(others_s)
+    """Gittins is optimal there, in the mean: first come or least attained are not.
+
+    Single runs of 8,000 programs differ by 3 % either way where two orders are as good.
+    """
+    loads = [load(kind.draw, busy=0.8, count=8_000, seed=seed) for seed in range(3)]
+    best_s, *others_s = (
+        fmean(mean_latency_s(ranking, programs) for programs in loads)
+        for ranking in (kind.exact(), FLAT, LADDER)
+    )
+    assert best_s <= 1.02 * min(others_s)
+    assert best_s <= 0.9 * max(others_s)
 
 
 @pytest.mark.slow
@@ -218,3 +224,19 @@ def test_what_is_learned_is_nearly_as_good_as_what_is_known(kind: Kind) -> None:
     assert ours_s <= 1.1 * mean_latency_s(kind.exact(), programs)
     others_s = [mean_latency_s(ranking, programs) for ranking in (FLAT, LADDER)]
     assert ours_s <= 1.05 * min(others_s)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("was", "is_now"), [(HEAVY, ALIKE), (ALIKE, HEAVY), (HEAVY, TWO_SIZES)]
+)
+def test_a_load_that_changes_is_followed(was: Kind, is_now: Kind) -> None:
+    """After 200 programs of another kind, under the old name: within a tenth."""
+    chance = random.Random(5)
+    old, new = ([k.draw(chance) for _ in range(200)] for k in (was, is_now))
+    programs = load(is_now.draw, busy=0.8, count=5_000, seed=6)
+    followed_s, known_s = (
+        mean_latency_s(Table(default=learned(sizes).rows["chat"].row), programs)
+        for sizes in (old + old + new, new)
+    )
+    assert followed_s <= 1.1 * known_s

@@ -138,3 +138,26 @@ def test_the_same_run_gives_the_same_log_byte_for_byte() -> None:
     kinds = {json.loads(line)["kind"] for line in first}
     assert kinds >= {"preempted", "resumed", "demoted", "promoted", "first_token"}
     assert all(line.isascii() and "\n" not in line for line in first)
+
+
+async def test_a_submission_tells_its_prompt_and_what_it_follows() -> None:
+    """Token ids go to listeners alone: neither into the JSON nor into a stream."""
+    told: list[Event] = []
+    async with (
+        AutellixRuntime(engines=[FakeEngine()]) as runtime,
+        runtime.events() as stream,
+    ):
+        with runtime.listen(told.append):
+            async with runtime.program("chat") as program:
+                first = await program.generate([5, 6, 7], max_tokens=2)
+                await program.generate([8], max_tokens=1, after=[first])
+        opened, streamed = [await anext(stream) for _ in range(2)]
+    one, two = (event for event in told if event.kind is EventKind.SUBMITTED)
+    assert one.details == {"prompt_tokens": 3}
+    assert two.details == {"prompt_tokens": 1, "after": f"{first.call_id}"}
+    assert tuple(one.tokens) == (5, 6, 7)
+    end = next(event for event in told if event.kind is EventKind.ENDED)
+    assert tuple(end.tokens) == tuple(first.token_ids)
+    assert '"tokens"' not in one.to_json()
+    assert opened.kind is EventKind.PROGRAM_OPENED
+    assert (streamed.kind, streamed.tokens) == (EventKind.SUBMITTED, ())

@@ -11,6 +11,7 @@ from autellix.workloads.adapt import (
     CODING,
     GapTimes,
     cap_gaps,
+    check_fits,
     fill_gaps,
     scale_tokens,
     without_longer,
@@ -52,10 +53,14 @@ def test_programs_that_do_not_fit_are_dropped_and_counted() -> None:
     assert without_longer(trace, max(lengths)) is trace
 
 
-def test_a_context_that_nothing_fits_is_refused() -> None:
-    """The message says what would fit, and what to do."""
-    with pytest.raises(ValueError, match=r"none of 1 programs .* needs 167; scale"):
+def test_a_context_that_is_too_short_is_refused() -> None:
+    """The message says how many do not fit, what would, and what to do."""
+    message = r"1 of 1 programs do not fit 166 tokens, .* needs 167: drop them"
+    with pytest.raises(ValueError, match=message):
         without_longer(_trace(FIRST, NEXT), 166)
+    with pytest.raises(ValueError, match=message):
+        check_fits(_trace(FIRST, NEXT).programs, 166)
+    check_fits(_trace(FIRST, NEXT).programs, 167)
 
 
 def test_scaling_moves_what_is_shared_with_its_text() -> None:

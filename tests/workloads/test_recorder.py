@@ -19,6 +19,7 @@ from autellix.workloads.recorder import Recorder
 from autellix.workloads.replay import Replay
 from autellix.workloads.trace import Trace, TraceProgram
 from autellix.workloads.trace_file import read_trace, write_trace
+from tests.fakes import FakeEngine
 from tests.workloads.programs import programs
 
 Agent = Callable[[Program], Awaitable[None]]
@@ -175,6 +176,26 @@ def test_a_call_that_is_streamed_is_followed_once_it_has_ended() -> None:
     assert _parents(agent) == [(), (0,), (0,), (1, 2)]
 
 
+def test_a_call_that_was_sent_again_is_one_call() -> None:
+    """What its lost engine did is no call; what is recorded is the answer."""
+    first, second = FakeEngine(name="first", step_s=1.0), FakeEngine(name="second")
+    recorder = Recorder()
+
+    async def main() -> None:
+        async with AutellixRuntime(engines=[first, second]) as runtime:
+            with runtime.listen(recorder):
+                async with runtime.program("agent") as program:
+                    first.crash(OSError("gone"))
+                    await program.generate("hi", max_tokens=2)
+                    await program.generate("again", max_tokens=3)
+
+    run_virtual(main)
+    (program,) = recorder.trace().programs
+    assert [call.output_tokens for call in program.calls] == [2, 3]
+    assert [call.parents for call in program.calls] == [(), (0,)]
+    assert program.meta["calls_left_out"] == 0
+
+
 # -- who follows whom ------------------------------------------------------------------
 
 
@@ -210,6 +231,23 @@ def test_branches_do_not_follow_each_other() -> None:
     (program,) = _record(agent).programs
     assert [call.parents for call in program.calls] == [(), (), (0,), (1,)]
     assert [call.thread for call in program.calls] == ["0", "1", "0", "1"]
+
+
+def test_a_task_that_did_not_wait_for_another_does_not_follow_it() -> None:
+    """What it started before its last call goes on beside it."""
+
+    async def beside(program: Program) -> None:
+        for _ in range(2):
+            await program.generate("beside", max_tokens=2)
+
+    async def agent(program: Program) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(beside, program)
+            await anyio.sleep(0.001)
+            await program.generate("long", max_tokens=40)
+            await program.generate("on", max_tokens=2)
+
+    assert _parents(agent) == [(), (), (0,), (1,)]
 
 
 def test_calls_in_tasks_of_their_own_one_after_the_other_are_a_chain() -> None:
@@ -321,13 +359,12 @@ def test_what_is_found_to_be_shared_is_shared(program: TraceProgram) -> None:
     tree, seen = SharedTokens(), list[list[int]]()
     for call_id, call in enumerate(program.calls):
         prompt = prompts.prompt(call_id)
-        start = tree.find(prompt) or Start(-1, 0)
+        start = tree.add(call_id, prompt) or Start(-1, 0)
         assert start.tokens == max((alike(prompt, s) for s in seen), default=0)
         if start.tokens:
             assert alike(prompt, seen[start.call]) == start.tokens
-        output = list(
-            range(10_000 + 100 * call_id, 10_000 + 100 * call_id + call.output_tokens)
-        )
+        first = 10_000 + 100 * call_id
+        output = list(range(first, first + call.output_tokens))
         prompts.learn(call_id, output)
         seen.append(prompt + output)
-        tree.add(call_id, prompt + output)
+        tree.extend(call_id, output)

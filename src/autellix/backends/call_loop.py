@@ -162,8 +162,11 @@ class CallLoop(ABC):
 
         Raises:
             CallRejected: It can never fit.
+            ValueError: Its output is to be held to a schema.
         """
         scheduler = self._serving()
+        if call.sampling.json_schema is not None:
+            raise ValueError(f"engine {self.name!r} cannot hold output to a schema")
         spec = call.spec
         needed = len(spec.prompt) + spec.max_tokens
         if needed > self.max_call_tokens:

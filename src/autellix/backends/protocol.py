@@ -9,6 +9,7 @@ methods are called on the event loop's thread.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -48,6 +49,8 @@ class Sampling:
         logprobs: How many alternatives to report a token; None reports nothing, 0 only
             the chosen token.
         ignore_end: Go on past the end-of-text token, to ``max_tokens``.
+        json_schema: JSON text of a schema that the output is held to, on engines whose
+            capabilities say ``guided_decoding``; others refuse the call. None: any.
     """
 
     temperature: float = attrs.field(default=0.0, validator=number(least=0.0))
@@ -57,6 +60,20 @@ class Sampling:
     stop: Sequence[str] = attrs.field(default=(), converter=_stop_strings)
     logprobs: int | None = attrs.field(default=None, validator=integer(0, or_none=True))
     ignore_end: bool = attrs.field(default=False, validator=boolean)
+    json_schema: str | None = attrs.field(default=None)
+
+    @json_schema.validator
+    def _check_schema(self, _: object, value: str | None) -> None:
+        if value is None:
+            return
+        try:
+            schema = json.loads(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"'json_schema' must be JSON text: {value!r}") from error
+        if not isinstance(schema, dict):
+            raise ValueError(  # noqa: TRY004 - its type is right
+                f"'json_schema' must be a JSON object: {value!r}"
+            )
 
     @stop.validator
     def _check_stop(self, _: object, value: tuple[object, ...]) -> None:

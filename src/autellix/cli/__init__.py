@@ -9,9 +9,12 @@ import threading
 from collections.abc import Sequence
 
 from autellix.cli.arguments import parse
+from autellix.cli.bench import bench
+from autellix.cli.bench_arguments import bench_options, replay_options
 from autellix.cli.check import check
 from autellix.cli.demo.command import DemoOptions, demo
 from autellix.cli.exit_codes import ExitCode
+from autellix.cli.replay import replay
 from autellix.cli.run import RunOptions, run
 from autellix.errors import (
     AutellixError,
@@ -19,6 +22,7 @@ from autellix.errors import (
     ConfigError,
     MissingExtra,
     ModelRefused,
+    TraceError,
 )
 
 __all__ = ["ExitCode", "main"]
@@ -31,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed after ``autellix``; None: what really was.
     """
     typed = parse(None if arguments is None else list(arguments))
-    code = _code_of(typed)
+    code = _code_of(typed, sys.argv[1:] if arguments is None else arguments)
     if arguments is None and threading.active_count() > 1:
         # A thread may still be loading a model that nobody waits for any more. Torch
         # aborts a process that ends around it in the usual way.
@@ -41,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _code_of(typed: argparse.Namespace) -> ExitCode:
+def _code_of(typed: argparse.Namespace, arguments: Sequence[str]) -> ExitCode:
     """Run the command; say in a line what a user can do something about."""
     try:
-        return _run(typed)
+        return _run(typed, arguments)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except AutellixError as error:
@@ -56,7 +60,7 @@ def _code_of(typed: argparse.Namespace) -> ExitCode:
         return _explained(first)
 
 
-def _run(typed: argparse.Namespace) -> ExitCode:
+def _run(typed: argparse.Namespace, arguments: Sequence[str]) -> ExitCode:
     match typed.command:
         case "demo":
             return demo(
@@ -80,6 +84,10 @@ def _run(typed: argparse.Namespace) -> ExitCode:
                     is_plain=typed.plain,
                 )
             )
+        case "bench":
+            return bench(bench_options(typed, arguments))
+        case "replay":
+            return replay(replay_options(typed))
         case _:
             return check(typed.file, as_json=typed.json)
 
@@ -89,7 +97,7 @@ def _explained(error: AutellixError) -> ExitCode:
     notes = getattr(error, "__notes__", ())
     print(f"autellix: {error}", *notes, sep="\n  ", file=sys.stderr)
     match error:
-        case ConfigError() | ModelRefused():
+        case ConfigError() | ModelRefused() | TraceError():
             return ExitCode.BAD_INPUT
         case MissingExtra() | BackendUnavailable():
             return ExitCode.MISSING

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from autellix.cli.bench_arguments import add_bench, add_replay
 from autellix.cli.demo.command import OUT
 
 _EXIT_CODES: Final = """\
@@ -22,6 +23,8 @@ examples:
   autellix demo --backend simulated                     seconds; needs no model
   autellix config check autellix.toml                   what a file comes to
   autellix run agents.py --config autellix.toml --agents 8
+  autellix bench --workload chat --loads 0.5,1.3        policies compared; minutes
+  autellix replay recording.jsonl.gz --policy plas,atlas
 
 """
 _RUN: Final = """\
@@ -62,6 +65,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     _add_demo(commands)
     _add_run(commands)
     _add_config(commands)
+    add_bench(commands, epilog=_EXIT_CODES)
+    add_replay(commands, epilog=_EXIT_CODES)
     return parser.parse_args(arguments)
 
 

@@ -35,6 +35,8 @@ class CallOptions(TypedDict, total=False):
         logprobs: How many alternatives to report a token, 0 for the chosen one alone;
             None reports nothing.
         ignore_end: Go on past the end-of-text token; False.
+        json_schema: JSON text of a schema that the output is held to; None, which is
+            any output. Not every engine can.
         model: Which model, where engines run several.
         after: The results this call follows from, so that a policy by critical path
             need not guess; empty for a call that follows from none (rule A6).
@@ -48,6 +50,7 @@ class CallOptions(TypedDict, total=False):
     stop: str | Sequence[str]
     logprobs: int | None
     ignore_end: bool
+    json_schema: str | None
     model: str | None
     after: Sequence[CallResult] | None
 

@@ -20,13 +20,27 @@ if TYPE_CHECKING:
 _positive = attrs.validators.gt(0.0)
 
 
+def check_fits(programs: Sequence[TraceProgram], context_tokens: int) -> None:
+    """Refuse programs that an engine of this context could not serve to their end.
+
+    Raises:
+        ValueError: There are some; says how many, and what to do.
+    """
+    needed = [program.longest_call_tokens for program in programs]
+    longer = sum(tokens > context_tokens for tokens in needed)
+    if longer:
+        raise ValueError(
+            f"{longer} of {len(needed)} programs do not fit {context_tokens} tokens, "
+            f"the longest call needs {max(needed)}: drop them (without_longer), scale "
+            "them down (scale_tokens), or take an engine with a longer context"
+        )
+
+
 def without_longer(trace: Trace, context_tokens: int) -> Trace:
     """Drop programs with a call that does not fit a context, prompt and output.
 
-    The source of the new trace says how many of how many were dropped.
-
-    Raises:
-        ValueError: None is left.
+    The source of the new trace says how many of how many were dropped. ``ValueError``
+    if none is left.
     """
     kept = [
         program
@@ -35,12 +49,7 @@ def without_longer(trace: Trace, context_tokens: int) -> Trace:
     ]
     total = len(trace.programs)
     if not kept:
-        shortest = min((p.longest_call_tokens for p in trace.programs), default=0)
-        raise ValueError(
-            f"none of {total} programs of {trace.source!r} fits {context_tokens} "
-            f"tokens: the shortest needs {shortest}; scale the trace down, or take an "
-            "engine with a longer context"
-        )
+        check_fits(trace.programs, context_tokens)
     if len(kept) == total:
         return trace
     note = f"without {total - len(kept)} of {total} programs over {context_tokens}"

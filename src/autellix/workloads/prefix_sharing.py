@@ -34,34 +34,55 @@ class _Node:
 class SharedTokens:
     """A tree of all that the calls of a program began with, in chunks of tokens.
 
-    Chunks that are shared are kept once, so that a conversation costs as much as its
-    last prompt, and a look-up costs the prompt that is looked up.
+    Chunks that are shared are kept once, so that a conversation takes as much room as
+    its last prompt.
     """
 
     _root: _Node = attrs.field(factory=lambda: _Node(-1), init=False)
+    _ends: dict[int, tuple[_Node, Sequence[int]]] = attrs.field(
+        factory=dict, init=False
+    )
+    """Where the full chunks of a prompt end, and what comes after them."""
 
-    def add(self, call: int, tokens: Sequence[int]) -> None:
-        """Take in that (prompt + output) of a call begins like this."""
-        node = self._root
+    def add(self, call: int, prompt: Sequence[int]) -> Start | None:
+        """Take a prompt in.
+
+        Returns:
+            The longest start it shares with what is known, of the latest call that has
+            it.
+        """
+        node, place, found = self._root, 0, None
+        while place < len(prompt):
+            chunk = tuple(prompt[place : place + _CHUNK])
+            following = node.nexts.get(chunk)
+            if following is None:
+                found = _longest(node, chunk, place) or found
+                break
+            found = Start(following.call, place + len(chunk))
+            if len(chunk) < _CHUNK:
+                break
+            following.call, node = call, following
+            place += _CHUNK
+        self._ends[call] = self._lay(call, node, prompt[place:])
+        return found
+
+    def extend(self, call: int, output: Sequence[int]) -> None:
+        """Take in how a call went on after its prompt."""
+        node, rest = self._ends.pop(call)
+        self._lay(call, node, (*rest, *output))
+
+    def _lay(
+        self, call: int, node: _Node, tokens: Sequence[int]
+    ) -> tuple[_Node, Sequence[int]]:
+        """Add tokens after a node; return the node of the last full chunk, and rest."""
         for place in range(0, len(tokens), _CHUNK):
             chunk = tuple(tokens[place : place + _CHUNK])
-            following = node.nexts.get(chunk)
-            if following is None:
-                following = node.nexts[chunk] = _Node(call)
+            following = node.nexts.setdefault(chunk, _Node(call))
             following.call = call
+            if len(chunk) < _CHUNK:
+                return node, chunk
             node = following
-
-    def find(self, tokens: Sequence[int]) -> Start | None:
-        """Return the longest start there is, of the latest call that has it."""
-        node, found, place = self._root, None, 0
-        while place < len(tokens):
-            chunk = tuple(tokens[place : place + _CHUNK])
-            following = node.nexts.get(chunk)
-            if following is None:
-                return _longest(node, chunk, place) or found
-            place += len(chunk)
-            node, found = following, Start(following.call, place)
-        return found
+        return node, ()
 
 
 def alike(one: Sequence[int], other: Sequence[int]) -> int:

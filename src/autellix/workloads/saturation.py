@@ -75,8 +75,10 @@ def offered_ns(
       Cached means found: nothing is evicted, and a group's tokens are never computed.
     * ``output_tokens - 1`` decoded tokens, each reading its context (the first token
       comes from the prefill's last step);
-    * the fixed time of ``output_tokens`` steps, divided by ``batch``. Further steps of
-      a prefill in several chunks and transfers to and from the host pool are left out.
+    * the fixed time of ``output_tokens`` steps, divided by ``batch``.
+
+    Left out: what an engine does beyond that because its blocks are not filled to the
+    last token, a prefill takes several chunks, or KV goes to the host pool and back.
     """
     shared = attrs.evolve(costs, nominal_batch=batch)
     total_ns = 0

@@ -35,8 +35,7 @@ class TapedCall:
         follows: Places of the calls that it comes after.
         start: What its prompt begins with.
         group: The first tokens of its prompt.
-        unread: Its prompt, and its output as its consumer takes it; until they are in
-            the tree.
+        output: Its output as its consumer takes it, until it is in the tree.
         ended_s: When it had ended; None while it has not.
         output_tokens: Length of its output; 0 where it did not end well.
         service_s: Time of the steps it took part in.
@@ -48,7 +47,7 @@ class TapedCall:
     follows: set[int]
     start: Start | None
     group: tuple[int, ...]
-    unread: list[Sequence[int]]
+    output: Sequence[int] = ()
     ended_s: float | None = None
     output_tokens: int = 0
     service_s: float = 0.0
@@ -110,18 +109,17 @@ class Tape:
             event.at_s,
             len(prompt),
             follows,
-            self._tree.find(prompt),
+            self._tree.add(place, prompt),
             prompt[:GROUP_TOKENS],
-            [prompt],
         )
         self._places[call_id] = place
         self.calls.append(call)
-        self._tree.add(place, prompt)
         return call
 
     def retry(self, was: int, call_id: int) -> None:
-        """Take in that a call was sent again under another id."""
-        self._places[call_id] = self._places.pop(was)
+        """Take in that a call that had failed was sent again under another id."""
+        self._places[call_id] = place = self._places.pop(was)
+        self.calls[place].ended_s = None
 
     def end(self, event: Event, call_id: int, *, is_well: bool) -> None:
         """Take in that a call has ended."""
@@ -131,10 +129,8 @@ class Tape:
         if is_well:
             call.output_tokens = int(event.details["output_tokens"])
             call.service_s = float(event.details["service_s"])
-            call.unread.append(event.tokens)
+            call.output = event.tokens
             self._unread.append(place)
-        else:
-            call.unread = []
         self._forget_if_over()
 
     @property
@@ -150,19 +146,18 @@ class Tape:
         if self.is_over:
             self._tree = SharedTokens()
             for place in self._unread:
-                self.calls[place].unread = []
+                self.calls[place].output = ()
 
     def _read(self) -> None:
         """Put into the tree what consumers have got of their answers meanwhile."""
         waiting = []
         for place in self._unread:
             call = self.calls[place]
-            prompt, output = call.unread
-            if len(output) < call.output_tokens - 1:  # an end of text is counted only
+            if len(call.output) < call.output_tokens - 1:  # an end of text has no id
                 waiting.append(place)
                 continue
-            self._tree.add(place, [*prompt, *output])
-            call.unread = []
+            self._tree.extend(place, call.output)
+            call.output = ()
         self._unread = waiting
 
     def _nearest(self, follows: set[int]) -> set[int]:

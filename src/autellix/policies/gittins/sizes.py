@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +22,6 @@ import attrs
 from autellix.policies.seconds import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from autellix.core.ranking import ChargeSample, ProgramCharge
 
 HALF_LIFE: Final = 256

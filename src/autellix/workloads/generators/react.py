@@ -107,22 +107,21 @@ _MESSAGES_ALIKE: Final = 0.11
 
 
 def react(programs: int, *, seed: int = 0) -> Trace:
-    r"""Generate tool-calling agents: turns of a few tool calls and a reply.
+    """Generate tool-calling agents: turns of a few tool calls and a reply.
 
     =======================  =======  =======================  =========
     figure                   paper    measured                 generated
     =======================  =======  =======================  =========
-    calls a program, mean    10.75    10.1 (p50 10, p99 16)    within 5%
+    calls a program, mean    10.75    10.1 (p50 10, p99 16)    within 3%
     new prompt tokens        735.06   687 (p50 32)             within 10%
     output tokens            34.14    33.9 (p50 21, p99 197)   within 6%
     prompt tokens, mean               6,292 (p50 5,710)        within 10%
-    depth = calls, width 1
     =======================  =======  =======================  =========
 
     Prompts begin with the docs of the program's tools, which programs of one tool set
     share (prefix groups). How long tools and people take is not recorded in the
-    source: gaps are null. Measured outputs of replies are themselves drawn (see
-    TRACES: the source has tool calls only).
+    source: gaps are null. Measured outputs of replies are themselves drawn: the source
+    has tool calls only. Width is 1, so depth is the number of calls.
 
     Args:
         programs: How many.

@@ -15,7 +15,7 @@ _GAPS: Final = {"sample": "join", "value": "tool", "reflect": "join"}
 
 
 def search(programs: int, *, seed: int = 0) -> Trace:
-    r"""Generate tree searches.
+    """Generate tree searches.
 
     =======================  =======  ============================  ==========
     figure                   paper    measured                      generated
@@ -23,7 +23,7 @@ def search(programs: int, *, seed: int = 0) -> Trace:
     calls a program, mean    159.71   119 (p50 50, p99 393)         within 10%
     output tokens            72.64    48.6 (p50 45, p99 100)        within 4%
     prompt tokens, mean               2,928 (p50 2,740, p99 6,156)  within 10%
-    new prompt tokens        467.24   157 (p50 0)                   within 20%
+    new prompt tokens        467.24   157 (p50 0)                   within 15%
     depth, mean                       29.5 (p50 13, p99 94)         within 10%
     width                             5                             5
     =======================  =======  ============================  ==========

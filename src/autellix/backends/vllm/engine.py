@@ -1,0 +1,369 @@
+"""The vLLM engine: calls go in, tokens and reports come out, vLLM does the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import anyio.lowlevel
+import attrs
+
+from autellix.backends.live_call import LiveCall
+from autellix.backends.protocol import Capabilities
+from autellix.backends.stream import CallStream
+from autellix.backends.vllm.engine_args import is_offloading
+from autellix.backends.vllm.measuring import measured
+from autellix.backends.vllm.opening import make_driver
+from autellix.backends.vllm.options import DEFAULT_MODEL, VllmOptions
+from autellix.backends.vllm.steering import Steer
+from autellix.core.facts import Ended
+from autellix.core.records import CallReport, Outcome, ProgramDelta, WaitReason
+from autellix.errors import CallFailed, CallRejected, EngineLost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anyio.abc import TaskStatus
+
+    from autellix.backends.protocol import EngineCall, Tokenizer
+    from autellix.backends.vllm.driver import Driver, News, Opened
+    from autellix.core.cost_model import CostModel
+    from autellix.core.facts import Fact
+    from autellix.core.ranking import Policy, Ranking
+    from autellix.core.records import CallSpec
+    from autellix.core.snapshot import EngineStatistics
+
+
+@attrs.frozen(kw_only=True)
+class _Entered:
+    """What an engine holds while it is entered."""
+
+    driver: Driver
+    opened: Opened
+    tokenizer: Tokenizer
+    costs: CostModel
+
+
+class VllmEngine:
+    """An engine that runs a model in vLLM, with our half in its scheduler.
+
+    Making one does no I/O and does not import vLLM; entering it does both.
+
+    Args:
+        options: Settings.
+    """
+
+    def __init__(self, options: VllmOptions) -> None:
+        self.options = options
+        self._is_entered = False
+        self._entered: _Entered | None = None
+        self._live: dict[int, LiveCall] = {}
+        self._submitted_ns: dict[int, int] = {}
+        self._stopped: set[int] = set()
+        self._listener: Callable[[Fact], None] | None = None
+        self._is_serving = False
+        self._failure: Exception | None = None
+
+    @classmethod
+    def of(cls, model: str | Path = DEFAULT_MODEL, **settings: Any) -> Self:
+        """Make an engine for ``model``; settings as in ``VllmOptions``."""
+        return cls(VllmOptions(model=str(model), **settings))
+
+    # -- what it is --------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Unique in a runtime."""
+        return self.options.engine_name
+
+    @property
+    def model(self) -> str:
+        """What calls name when there are several models."""
+        return self.options.model_name
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the model; valid once the engine is entered."""
+        return self._here.tokenizer
+
+    @property
+    def costs(self) -> CostModel:
+        """What steps cost; measured or given, valid once the engine is entered."""
+        return self._here.costs
+
+    def capabilities(self) -> Capabilities:
+        """Return what this engine can do; valid once entered."""
+        opened, options = self._here.opened, self.options
+        return Capabilities(
+            preempts=opened.is_steered and options.preempts,
+            swaps=is_offloading(options.engine_args),
+            caches_prefixes=opened.caches_prefixes,
+            logprobs=True,
+            guided_decoding=opened.guides,
+            max_context_tokens=opened.max_context_tokens,
+            max_call_tokens=min(opened.max_context_tokens, opened.pool_tokens),
+            max_batch_calls=opened.slots,
+            intake_limit_calls=options.intake_limit_calls,
+        )
+
+    @property
+    def _here(self) -> _Entered:
+        """What is open.
+
+        Raises:
+            EngineLost: The engine is not entered.
+        """
+        if self._entered is None:
+            raise EngineLost(f"engine {self.name!r} is not entered", engine=self.name)
+        return self._entered
+
+    # -- its life ----------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Import vLLM, load the model, and measure it where no costs are given.
+
+        Raises:
+            RuntimeError: It is entered already.
+        """
+        if self._is_entered:
+            raise RuntimeError(f"engine {self.name!r} is in use: leave it first")
+        self._is_entered = True
+        try:
+            self._entered = await self._open()
+        except BaseException:
+            self._is_entered = False
+            raise
+        return self
+
+    async def _open(self) -> _Entered:
+        driver, tokenizer = await make_driver(self.options)
+        try:
+            opened = await driver.open()
+            costs = self.options.costs
+            if costs is None:
+                costs = await measured(driver, opened, _now_ns())
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await driver.close()
+            raise
+        return _Entered(driver=driver, opened=opened, tokenizer=tokenizer, costs=costs)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give everything back; calls still live end as cancelled."""
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            with anyio.CancelScope(shield=True):
+                await entered.driver.close()
+        self._is_entered = False
+
+    async def serve(
+        self,
+        policy: Policy,
+        listener: Callable[[Fact], None] | None = None,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Hand on what comes of calls until cancelled; see ``Engine.serve``.
+
+        Raises:
+            EngineLost: vLLM failed; all calls have been ended as failed.
+        """
+        here = self._here
+        await here.driver.steer(
+            Steer(
+                policy=policy,
+                ranking=policy.ranking(here.costs.single_step_ns()),
+                costs=here.costs,
+                clock_offset_ns=_now_ns() - time.monotonic_ns(),
+                hysteresis_levels=self.options.hysteresis_levels,
+                preempts=self.options.preempts,
+            )
+        )
+        self._listener = listener
+        self._is_serving = True
+        try:
+            task_status.started()
+            while True:
+                self._take(await here.driver.news())
+                # Whoever got a token or a result can act on it before the next step.
+                await anyio.lowlevel.checkpoint()
+        except Exception as error:
+            self._failure = error
+            await self._end_all(here.driver, Outcome.FAILED)
+            raise EngineLost(
+                f"engine {self.name!r} failed: {error}", engine=self.name
+            ) from error
+        finally:
+            await self._end_all(here.driver, Outcome.CANCELLED)
+
+    async def _end_all(self, driver: Driver, outcome: Outcome) -> None:
+        if not self._is_serving:
+            return
+        self._is_serving = False
+        try:
+            with anyio.CancelScope(shield=True):
+                self._hand_over(await driver.end_all(outcome))
+        finally:  # those of which nothing is known any more: vLLM's process is gone
+            for call_id in list(self._live):
+                self._give_up(call_id, outcome, self._failure)
+
+    def _serving(self) -> Driver:
+        if not self._is_serving:
+            raise EngineLost(
+                f"engine {self.name!r} does not serve", engine=self.name
+            ) from self._failure
+        return self._here.driver
+
+    # -- calls -------------------------------------------------------------------
+
+    def submit(
+        self, call: EngineCall, ended: Callable[[CallReport], None]
+    ) -> CallStream:
+        """Take a call in; see ``Engine.submit``.
+
+        Raises:
+            CallRejected: It can never fit.
+        """
+        driver = self._serving()
+        spec = call.spec
+        needed = len(spec.prompt) + spec.max_tokens
+        limit = self.capabilities().max_call_tokens
+        if needed > limit:
+            raise CallRejected(
+                needed_tokens=needed,
+                limit_tokens=limit,
+                where=f"engine {self.name!r}",
+            )
+        stream = CallStream(partial(self._abort, spec.call_id))
+        self._live[spec.call_id] = LiveCall(call, stream, ended, self.tokenizer)
+        self._submitted_ns[spec.call_id] = now_ns = _now_ns()
+        driver.send(call, now_ns)
+        return stream
+
+    def _abort(self, call_id: int) -> None:
+        live = self._live.get(call_id)
+        if live is None or not self._is_serving:
+            return
+        live.is_left = True
+        self._here.driver.abort(call_id)
+
+    def update_ranking(self, version: int, ranking: Ranking) -> None:
+        """Use another ranking for every placement from now on (rule Q4)."""
+        self._serving().update_ranking(version, ranking)
+
+    def statistics(self) -> EngineStatistics:
+        """Return a frozen snapshot."""
+        return self._here.driver.statistics()
+
+    # -- what came of them -------------------------------------------------------
+
+    def _take(self, news: News) -> None:
+        for call_id, samples in news.tokens:
+            live = self._live.get(call_id)
+            if live is None:
+                continue
+            for sample in samples:
+                if live.take(sample):
+                    self._stop(call_id, live)
+                    break
+        self._hand_over(news.facts)
+        for call_id, error in news.refused:
+            self._give_up(call_id, Outcome.FAILED, error)
+        for call_id, _ in news.tokens:
+            live = self._live.get(call_id)
+            if live is not None:
+                live.push()
+
+    def _stop(self, call_id: int, live: LiveCall) -> None:
+        """End a call whose text is complete; of a stop string vLLM does not know."""
+        if not self._here.tokenizer.end_ids or live.call.sampling.stop:
+            self._stopped.add(call_id)
+            self._here.driver.abort(call_id)
+
+    def _hand_over(self, facts: Iterable[Fact]) -> None:
+        for fact in facts:
+            if isinstance(fact, Ended):
+                self._end(fact, self._failure)
+            elif self._listener is not None:
+                self._listener(fact)
+
+    def _end(self, fact: Ended, cause: Exception | None) -> None:
+        """Hand a report on; whoever was stopped by its text has finished well."""
+        if fact.call_id in self._stopped:
+            self._stopped.remove(fact.call_id)
+            report = attrs.evolve(fact.report, outcome=Outcome.FINISHED)
+            fact = attrs.evolve(fact, report=report)
+        report = fact.report
+        if self._listener is not None:
+            self._listener(fact)
+        live = self._live.pop(report.call_id)
+        del self._submitted_ns[report.call_id]
+        try:
+            live.ended(report)
+        finally:  # whatever comes of the report, its consumer must not hang
+            if report.outcome is Outcome.FINISHED:
+                live.finish()
+            else:
+                live.fail(self._call_failed(report.call_id, report.outcome, cause))
+
+    def _give_up(self, call_id: int, outcome: Outcome, error: Exception | None) -> None:
+        """End a call of which vLLM keeps no books: it refused it, or is gone."""
+        live = self._live.get(call_id)
+        if live is None:
+            return
+        submitted_ns = self._submitted_ns[call_id]
+        report = unserved(live.call.spec, outcome, submitted_ns, _now_ns())
+        about = {"call_id": call_id, "program_id": report.program_id}
+        self._end(Ended(at_ns=report.ended_ns, report=report, **about), error)
+
+    def _call_failed(
+        self, call_id: int, outcome: Outcome, cause: Exception | None
+    ) -> CallFailed:
+        why = f": {cause}" if cause is not None else ""
+        error = CallFailed(
+            f"call {call_id} ended as {outcome} on engine {self.name!r}{why}",
+            engine=self.name,
+        )
+        error.__cause__ = cause
+        return error
+
+
+def unserved(
+    spec: CallSpec, outcome: Outcome, submitted_ns: int, now_ns: int
+) -> CallReport:
+    """Return the report of a call of which nothing is known but that it waited."""
+    waited_ns = max(0, now_ns - submitted_ns)
+    return CallReport(
+        call_id=spec.call_id,
+        program_id=spec.program_id,
+        outcome=outcome,
+        submitted_ns=submitted_ns,
+        ended_ns=submitted_ns + waited_ns,
+        first_token_ns=None,
+        inherited_ns=spec.inherited_ns,
+        service_ns=0,
+        work_ns=0,
+        wait_ns={WaitReason.ROUND: waited_ns},
+        prompt_tokens=len(spec.prompt),
+        cached_device_tokens=0,
+        cached_host_tokens=0,
+        output_tokens=0,
+        computed_tokens=0,
+        preemptions={},
+        level=0,
+        program=ProgramDelta(),
+    )
+
+
+def _now_ns() -> int:
+    return round(anyio.current_time() * 1e9)

@@ -1,0 +1,240 @@
+"""vLLM in a process of its own: ``AsyncLLM``, as on GPUs.
+
+What the scheduler's ledger wrote is asked for when a call has ended here, and now and
+then. As tokens and reports come by different ways, a report is held back until all
+tokens of its call are there.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - AsyncLLM is of asyncio, and nothing else
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from autellix.backends.vllm.driver import News, Opened, samples_of
+from autellix.backends.vllm.engine_args import engine_args
+from autellix.backends.vllm.environment import prepare
+from autellix.backends.vllm.faults import of_a_request, refusing
+from autellix.backends.vllm.remote import METHOD, from_wire, to_wire
+from autellix.backends.vllm.requests import prompt_of, sampling_params
+from autellix.backends.vllm.wire import facts_from_wire
+from autellix.core.facts import Ended
+from autellix.core.records import Outcome
+from autellix.errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autellix.backends.live_call import TokenSample
+    from autellix.backends.protocol import EngineCall, Tokenizer
+    from autellix.backends.vllm.environment import Installed
+    from autellix.backends.vllm.options import VllmOptions
+    from autellix.backends.vllm.steering import Steer
+    from autellix.core.facts import Fact
+    from autellix.core.ranking import Ranking
+    from autellix.core.snapshot import EngineStatistics
+
+_ASK_AGAIN_S: Final = 0.005
+_ENDING_S: Final = 10.0
+"""How long calls may take to end when the engine is left."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class OwnProcessDriver:
+    """Satisfies ``Driver`` with an ``AsyncLLM``; needs asyncio, as that does.
+
+    Attributes:
+        name: Of the engine.
+        options: Its settings.
+        folder: Of the model.
+        tokenizer: Of the model.
+    """
+
+    name: str
+    options: VllmOptions
+    folder: Path
+    tokenizer: Tokenizer
+    llm: Any = attrs.field(default=None, init=False)
+    _tasks: dict[int, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
+    _owed: set[int] = attrs.field(factory=set, init=False)
+    """Calls whose report is to come."""
+    _held: dict[int, Ended] = attrs.field(factory=dict, init=False)
+    _tokens: list[tuple[int, Sequence[TokenSample]]] = attrs.field(
+        factory=list, init=False
+    )
+    _refused: list[tuple[int, Exception]] = attrs.field(factory=list, init=False)
+    _rankings: list[tuple[int, Any]] = attrs.field(factory=list, init=False)
+    _failure: Exception | None = attrs.field(default=None, init=False)
+    _wants_news: bool = attrs.field(default=False, init=False)
+    _event: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _statistics: EngineStatistics | None = attrs.field(default=None, init=False)
+
+    async def open(self) -> Opened:
+        """Start vLLM's process and wait until the model is loaded.
+
+        Raises:
+            EngineError: This is not asyncio, or its scheduler cannot be steered.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise EngineError(
+                "vLLM in a process of its own needs asyncio; in process it runs on "
+                "any event loop",
+                engine=self.name,
+            ) from error
+        installed = await anyio.to_thread.run_sync(prepare)
+        self.llm = await anyio.to_thread.run_sync(partial(self._make, installed))
+        about = await self._ask("about")
+        config = self.llm.vllm_config
+        if not about["is_steered"]:
+            raise EngineError(
+                "this vLLM's scheduler cannot be steered: set driver = 'in-process'",
+                engine=self.name,
+            )
+        await self._refresh()
+        return Opened(
+            version=installed.version,
+            max_context_tokens=config.model_config.max_model_len,
+            pool_tokens=(about["blocks"] - 1) * about["block_tokens"],
+            slots=config.scheduler_config.max_num_seqs,
+            caches_prefixes=bool(config.cache_config.enable_prefix_caching),
+            guides=not config.model_config.skip_tokenizer_init,
+            is_steered=True,
+        )
+
+    def _make(self, installed: Installed) -> Any:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        settings = engine_args(
+            self.options, self.folder, AsyncEngineArgs, is_cpu=installed.is_cpu
+        )
+        with refusing(self.folder):
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
+
+    async def close(self) -> None:
+        """End vLLM's process."""
+        if self.llm is not None:
+            llm, self.llm = self.llm, None
+            await anyio.to_thread.run_sync(llm.shutdown)
+
+    async def _ask(self, question: str, told: Any = None) -> Any:
+        return await self.llm.engine_core.call_utility_async(METHOD, question, told)
+
+    async def steer(self, steer: Steer) -> None:
+        """Say how to steer; no call is live."""
+        await self._ask("steer", to_wire(steer))
+
+    # -- calls -------------------------------------------------------------------
+
+    def send(self, call: EngineCall, submitted_ns: int) -> None:
+        """Take a call in; a task of its own collects its tokens, as vLLM wants it."""
+        call_id = call.spec.call_id
+        task = asyncio.get_running_loop().create_task(
+            self._collect(call, submitted_ns), name=f"{self.name} call {call_id}"
+        )
+        self._tasks[call_id] = task
+        self._owed.add(call_id)
+        task.add_done_callback(partial(self._collected, call_id))
+
+    async def _collect(self, call: EngineCall, submitted_ns: int) -> None:
+        call_id, top = call.spec.call_id, call.sampling.logprobs
+        params = sampling_params(call, submitted_ns, self.tokenizer.end_ids)
+        outputs = self.llm.generate(prompt_of(call), params, str(call_id))
+        async for output in outputs:
+            samples = samples_of(output.outputs[0], top)
+            self._tokens.append((call_id, samples))
+            self._event.set()
+
+    def _collected(self, call_id: int, task: asyncio.Task[None]) -> None:
+        """Look how a call's task ended."""
+        del self._tasks[call_id]
+        self._event.set()
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, of_a_request()):
+            self._owed.discard(call_id)
+            self._refused.append((call_id, error))
+        elif isinstance(error, Exception):
+            self._failure = self._failure or error
+
+    def abort(self, call_id: int) -> None:
+        """End a call; vLLM aborts what nobody collects."""
+        task = self._tasks.get(call_id)
+        if task is not None:
+            task.cancel()
+
+    # -- news --------------------------------------------------------------------
+
+    async def news(self) -> News:
+        """Wait for tokens, an end, or somebody who wants to know."""
+        while not self._has_news():
+            self._event = anyio.Event()
+            await self._event.wait()
+        if self._failure is not None:
+            raise self._failure
+        rankings, self._rankings = self._rankings, []
+        for version, ranking in rankings:
+            await self._ask("rank", [version, ranking])
+        facts: list[Fact] = []
+        if self._wants_news or any(c not in self._tasks for c in self._owed):
+            facts = await self._refresh()
+            if not facts:
+                await anyio.sleep(_ASK_AGAIN_S)
+        tokens, self._tokens = self._tokens, []
+        refused, self._refused = self._refused, []
+        return News(tokens=tokens, facts=[*facts, *self._released()], refused=refused)
+
+    def _has_news(self) -> bool:
+        if self._tokens or self._refused or self._rankings or self._wants_news:
+            return True
+        is_over = any(call_id not in self._tasks for call_id in self._owed)
+        return is_over or self._failure is not None
+
+    async def _refresh(self) -> list[Fact]:
+        """Ask for what was written; reports wait for the tokens of their calls."""
+        self._wants_news = False
+        told = await self._ask("news")
+        self._statistics = from_wire(told["statistics"])
+        facts = facts_from_wire(told["facts"])
+        for fact in facts:
+            if isinstance(fact, Ended):
+                self._held[fact.call_id] = fact
+        return [fact for fact in facts if not isinstance(fact, Ended)]
+
+    def _released(self) -> list[Ended]:
+        over = [call_id for call_id in self._held if call_id not in self._tasks]
+        self._owed.difference_update(over)
+        return [self._held.pop(call_id) for call_id in over]
+
+    def update_ranking(self, version: int, ranking: Ranking) -> None:
+        """Use another ranking for every placement from now on (rule Q4)."""
+        self._rankings.append((version, to_wire(ranking)))
+        self._event.set()
+
+    async def end_all(self, outcome: Outcome) -> Sequence[Fact]:
+        """Abort every call, and collect the reports if the engine still lives."""
+        for task in list(self._tasks.values()):
+            task.cancel()
+        facts: list[Fact] = []
+        if outcome is Outcome.FAILED or self.llm is None:
+            return facts
+        with anyio.move_on_after(_ENDING_S):
+            while self._owed:
+                facts += await self._refresh()
+                facts += self._released()
+                await anyio.sleep(_ASK_AGAIN_S)
+        return facts
+
+    def statistics(self) -> EngineStatistics:
+        """Return the last snapshot that was sent; another one is asked for."""
+        self._wants_news = True
+        self._event.set()
+        assert self._statistics is not None  # noqa: S101 - there is one once open
+        return self._statistics

@@ -1,0 +1,73 @@
+"""What crosses between an engine of ours and its scheduler in vLLM's own process.
+
+vLLM lets a client call any attribute of its ``EngineCore``. One is added there, in the
+process where the scheduler lives; everything that goes through it is plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from autellix.backends.vllm.wire import facts_to_wire
+from autellix.policies.spec import from_spec, to_spec
+
+if TYPE_CHECKING:
+    from autellix.backends.vllm.steering import Steer
+    from autellix.core.ranking import Ranking
+    from autellix.core.snapshot import EngineStatistics
+
+METHOD: Final = "autellix"
+"""Name of our attribute."""
+
+
+def install() -> None:
+    """Add our attribute to vLLM's engine core, in this process."""
+    from vllm.v1.engine.core import EngineCore
+
+    setattr(EngineCore, METHOD, answer)
+
+
+def answer(core: Any, question: str, told: Any = None) -> Any:
+    """Answer a question about the scheduler of ``core``, or do as told.
+
+    Args:
+        core: vLLM's engine core.
+        question: ``about``, ``steer``, ``rank`` or ``news``.
+        told: What the question needs.
+
+    Raises:
+        ValueError: There is no such question.
+    """
+    scheduler = core.scheduler
+    match question:
+        case "about":
+            cache = scheduler.cache_config
+            return {
+                "is_steered": hasattr(scheduler, "steering"),
+                "blocks": scheduler.kv_cache_manager.block_pool.num_gpu_blocks,
+                "block_tokens": cache.block_size,
+            }
+        case "steer":
+            scheduler.steer(from_wire(told))
+            return None
+        case "rank":
+            version, ranking = told
+            scheduler.steering.update_ranking(version, from_wire(ranking))
+            return None
+        case "news":
+            steering = scheduler.steering
+            facts = facts_to_wire(steering.take_facts())
+            return {"facts": facts, "statistics": to_wire(steering.statistics())}
+        case _:
+            raise ValueError(f"no such question: {question!r}")
+
+
+def to_wire(thing: Steer | Ranking | EngineStatistics) -> dict[str, Any]:
+    """Return an attrs object as plain data (rule Q6)."""
+    return to_spec(cast("Any", thing))
+
+
+def from_wire(spec: Mapping[str, Any]) -> Any:
+    """Return what ``to_wire`` was given."""
+    return from_spec(spec)

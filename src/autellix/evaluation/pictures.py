@@ -1,0 +1,232 @@
+"""Pictures of a comparison; numbers are in the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from autellix.errors import MissingExtra
+from autellix.evaluation.measures import breakdown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from autellix.evaluation.comparison import Cell, Setting
+    from autellix.evaluation.result import Result
+
+# Okabe and Ito's colours, which can be told apart whatever one's eyes see of colour.
+_COLOURS: Final = (
+    "#000000",
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#999999",
+)
+_STYLES: Final = ("-", "--", "-.", ":")
+_MARKERS: Final = "osD^v<>P"
+_PARTS: Final = (
+    ("service_s", "service", "#0072B2"),
+    ("queue_s", "queue", "#CFCFCF"),
+    ("swap_s", "swap", "#D55E00"),
+    ("round_s", "round", "#56B4E9"),
+)
+
+
+def draw(setting: Setting, title: str, path: Path) -> None:
+    """Draw a setting into a PNG file.
+
+    Above latency against load, by program and by token, on a logarithmic scale, a
+    range over the seeds. Below, at the largest load: the share of programs that take
+    no longer than a time, where the time of their calls went, and how many programs
+    were under way in the first seed's run. Without matplotlib ``MissingExtra``.
+    """
+    with _figure(path, size=(13, 8)) as figure:
+        figure.suptitle(title, fontsize=13)
+        grid = figure.add_gridspec(2, 6)
+        loads = [load for load in setting.cells if load is not None]
+        worst = setting.cells[max(loads) if loads else None]
+        if len(loads) > 1:
+            for column, per_token in ((0, False), (3, True)):
+                axes = figure.add_subplot(grid[0, column : column + 3])
+                _draw_loads(axes, setting, per_token=per_token)
+        row = slice(1, 2) if len(loads) > 1 else slice(0, 2)
+        colours = _colours(setting)
+        _draw_shares(figure.add_subplot(grid[row, 0:2]), worst.values(), colours)
+        _draw_parts(figure.add_subplot(grid[row, 2:4]), list(worst.values()))
+        _draw_under_way(figure.add_subplot(grid[row, 4:6]), worst.values(), colours)
+        axes = figure.axes[0]
+        figure.legend(
+            *axes.get_legend_handles_labels(), loc="outside lower center", ncols=8
+        )
+
+
+def draw_timeline(
+    results: Sequence[tuple[str, Result]], title: str, path: Path
+) -> None:
+    """Draw one run of each policy: a line a program, from its arrival to its end.
+
+    Without matplotlib ``MissingExtra``.
+    """
+    with _figure(path, size=(13, 6)) as figure:
+        figure.suptitle(title, fontsize=13)
+        classes = sorted({row.program_class for _, one in results for row in one.rows})
+        colours = dict(zip(classes, _COLOURS[1:], strict=False))
+        panels = figure.subplots(
+            1, len(results), sharex=True, sharey=True, squeeze=False
+        )
+        for axes, (policy, result) in zip(panels[0], results, strict=True):
+            for name in classes:
+                lines = [
+                    (place, row)
+                    for place, row in enumerate(result.rows)
+                    if row.program_class == name
+                ]
+                axes.hlines(
+                    [place for place, _ in lines],
+                    [row.started_s for _, row in lines],
+                    [row.started_s + row.latency_s for _, row in lines],
+                    colors=colours.get(name, _COLOURS[0]),
+                    linewidth=1.0,
+                    label=name,
+                )
+            axes.set(title=policy, xlabel="seconds since the first arrival")
+        panels[0][0].set_ylabel("programs, by arrival")
+        panels[0][0].invert_yaxis()
+        panels[0][-1].legend(loc="lower left")
+
+
+@contextmanager
+def _figure(path: Path, *, size: tuple[float, float]) -> Iterator[Figure]:
+    """Hand out an empty figure; it is written when the block ends.
+
+    Yields:
+        The figure.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra(
+            "drawing pictures", module="matplotlib", extra="plot"
+        ) from error
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    yield figure
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _colours(setting: Setting) -> dict[str, str]:
+    names = enumerate(setting.policies)
+    return {name: _COLOURS[index % len(_COLOURS)] for index, name in names}
+
+
+def _draw_loads(axes: Axes, setting: Setting, *, per_token: bool) -> None:
+    loads = sorted(load for load in setting.cells if load is not None)
+    for index, (policy, colour) in enumerate(_colours(setting).items()):
+        cells = [(load, setting.cells[load].get(policy)) for load in loads]
+        there = [(load, cell) for load, cell in cells if cell is not None]
+        seeds = [
+            [
+                one.token_mean_s if per_token else one.latency_mean_s
+                for one in cell.by_seed.values()
+            ]
+            for _, cell in there
+        ]
+        xs = [load for load, _ in there]
+        axes.plot(
+            xs,
+            [sum(each) / len(each) for each in seeds],
+            color=colour,
+            linestyle=_STYLES[index % len(_STYLES)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            markersize=4,
+            label=policy,
+        )
+        axes.fill_between(
+            xs, list(map(min, seeds)), list(map(max, seeds)), color=colour, alpha=0.12
+        )
+    axes.axvline(1.0, color="#999999", linewidth=0.8)
+    axes.set(
+        title="mean latency by tokens generated" if per_token else "mean latency",
+        xlabel="load, multiple of saturation",
+        ylabel="s/token" if per_token else "seconds",
+        yscale="log",
+    )
+    axes.grid(alpha=0.3, which="both")
+
+
+def _draw_shares(axes: Axes, cells: Iterable[Cell], colours: dict[str, str]) -> None:
+    for index, cell in enumerate(cells):
+        runs = cell.results.values()
+        values = sorted(row.latency_s for result in runs for row in result.rows)
+        axes.step(
+            values,
+            [(place + 1) / len(values) for place in range(len(values))],
+            where="post",
+            color=colours[cell.policy],
+            linestyle=_STYLES[index % len(_STYLES)],
+            label=cell.policy,
+        )
+    axes.set(
+        title=f"share of programs{_at(cells)}",
+        xlabel="latency at most, seconds",
+        xscale="log",
+        ylim=(0, 1.02),
+    )
+    axes.grid(alpha=0.3)
+
+
+def _draw_parts(axes: Axes, cells: Sequence[Cell]) -> None:
+    names = [cell.policy for cell in cells]
+    left = [0.0] * len(cells)
+    for part, name, colour in _PARTS:
+        widths = []
+        for cell in cells:
+            parts = [getattr(breakdown(one), part) for one in cell.results.values()]
+            widths.append(sum(parts) / len(parts))
+        axes.barh(names, widths, left=left, color=colour, label=name)
+        left = [before + width for before, width in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.margins(x=0.45)  # room for the legend
+    axes.set(title=f"time of a program's calls{_at(cells)}", xlabel="seconds, in sum")
+    axes.legend(loc="center right", fontsize=8)
+
+
+def _draw_under_way(axes: Axes, cells: Iterable[Cell], colours: dict[str, str]) -> None:
+    for index, cell in enumerate(cells):
+        rows = cell.results[min(cell.results)].rows
+        moves = sorted(
+            chain.from_iterable(
+                ((row.started_s, 1), (row.started_s + row.latency_s, -1))
+                for row in rows
+            )
+        )
+        counts = list(accumulate(change for _, change in moves))
+        axes.step(
+            [instant_s for instant_s, _ in moves],
+            counts,
+            where="post",
+            color=colours[cell.policy],
+            linestyle=_STYLES[index % len(_STYLES)],
+            linewidth=1.0,
+        )
+    axes.set(
+        title=f"programs under way{_at(cells)}",
+        xlabel="seconds since the first arrival",
+        ylim=(0, None),
+    )
+    axes.grid(alpha=0.3)
+
+
+def _at(cells: Iterable[Cell]) -> str:
+    loads = {cell.load for cell in cells}
+    return "".join(f", load {load:g}" for load in loads if load is not None)

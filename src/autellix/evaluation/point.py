@@ -1,0 +1,205 @@
+"""One run of a comparison, said in full: what arrives, what serves it, at which load.
+
+A point is made of plain values only, so that it can go to another process, stand in a
+line of JSON, and be recognised when a sweep is taken up again: equal points have equal
+keys, and equal points of the same code have equal results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from autellix.backends.simulated.presets import PRESETS
+from autellix.core.cost_model import CostModel
+
+Named: TypeAlias = "str | Mapping[str, Any]"
+"""A policy or balancer as configuration files write it: a name, or a table."""
+
+_SIMULATED: Final = "simulated"
+
+
+class Arrival(StrEnum):
+    """How programs arrive."""
+
+    POISSON = "poisson"
+    BURSTS = "bursts"
+    """With the gaps of the recording, at the rate of the load."""
+    RECORDED = "recorded"
+    """When they did."""
+    AT_ONCE = "at-once"
+    """All at the start; with a limit, a closed loop."""
+
+    @property
+    def has_load(self) -> bool:
+        """Whether a load sets the rate."""
+        return self in {Arrival.POISSON, Arrival.BURSTS}
+
+
+def _factor(_: object, field: attrs.Attribute[Any], value: float) -> None:
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{field.name} must be a factor above 0: {value!r}")
+
+
+def _seconds(_: object, field: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not 0.0 <= value < float("inf"):
+        raise ValueError(f"{field.name} must be seconds: {value!r}")
+
+
+def _count(_: object, field: attrs.Attribute[Any], value: int | None) -> None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"{field.name} must be a whole number from 1 on: {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Workload:
+    """What programs there are.
+
+    Attributes:
+        source: Name of a generator, or path of a trace file.
+        digest: Of the trace file's content; empty for a generator.
+        longest_call_tokens: Programs with a longer call (prompt and output) are left
+            out; None: one that does not fit the engine is an error.
+        gaps: Model that gaps not recorded are drawn from; None: they take no time.
+        most_gap_s: Longer gaps are cut to that; None: none is.
+        prompt_factor: Lengths of what is new in prompts are scaled by that.
+        output_factor: Lengths of outputs are.
+        tells_parents: Whether calls say which calls they follow (rule A6).
+    """
+
+    source: str
+    digest: str = ""
+    longest_call_tokens: int | None = attrs.field(default=None, validator=_count)
+    gaps: str | None = None
+    most_gap_s: float | None = attrs.field(default=None, validator=_seconds)
+    prompt_factor: float = attrs.field(default=1.0, validator=_factor)
+    output_factor: float = attrs.field(default=1.0, validator=_factor)
+    tells_parents: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return Path(self.source).name.split(".")[0] if self.digest else self.source
+
+
+@attrs.frozen(kw_only=True)
+class Setup:
+    """What serves: equal engines.
+
+    Attributes:
+        backend: Kind of engine.
+        engines: How many.
+        options: Of each engine, defaults included, as its backend takes them.
+        costs: Fields of the cost model that saturation is computed with; a simulated
+            engine's own.
+    """
+
+    backend: str = _SIMULATED
+    engines: int = attrs.field(default=1, validator=_count)
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    costs: Mapping[str, int] = attrs.field()
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether runs take place in virtual time."""
+        return self.backend == _SIMULATED
+
+    @property
+    def cost_model(self) -> CostModel:
+        """The costs as a record."""
+        return CostModel(**self.costs)
+
+    @property
+    def preset(self) -> str:
+        """Name of the costs, where they are a preset's."""
+        costs = self.cost_model
+        return next((name for name, one in PRESETS.items() if one == costs), "custom")
+
+
+@attrs.frozen(kw_only=True)
+class Point:
+    """One run.
+
+    Attributes:
+        workload: What arrives.
+        programs: How many; None: each of the trace once.
+        arrivals: How they arrive.
+        load: Multiple of the rate at which the engines are just full (see
+            ``autellix.workloads.saturation``); None where no load sets the rate.
+        limit: Most programs at once; None: any.
+        seed: Of programs, arrivals, prompts and gaps.
+        policy: Orders the calls.
+        balancer: Chooses their engines.
+        setup: Serves them.
+    """
+
+    workload: Workload
+    programs: int | None = attrs.field(validator=_count)
+    arrivals: Arrival = attrs.field(default=Arrival.POISSON, converter=Arrival)
+    load: float | None = None
+    limit: int | None = attrs.field(default=None, validator=_count)
+    seed: int = 0
+    policy: Named
+    balancer: Named = "locality-aware"
+    setup: Setup
+
+    def __attrs_post_init__(self) -> None:
+        """Check the load.
+
+        Raises:
+            ValueError: It is not above 0, or is given where it means nothing.
+        """
+        if not self.arrivals.has_load:
+            if self.load is not None:
+                raise ValueError(f"{self.arrivals} arrivals have no load: {self.load}")
+        elif self.load is None or not 0.0 < self.load < float("inf"):
+            raise ValueError(
+                f"load must be above 0, as a multiple of saturation: {self.load!r}"
+            )
+
+    @property
+    def key(self) -> str:
+        """Stable name of this point: equal points, wherever and whenever, have it."""
+        told = self.to_json()
+        if self.workload.digest:
+            told["workload"]["source"] = self.workload.name
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return attrs.asdict(self, value_serializer=_plain)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Point:
+        """Return the point that ``to_json`` was asked of.
+
+        Raises:
+            ValueError: It is none.
+        """
+        try:
+            workload = Workload(**value["workload"])
+            setup = Setup(**value["setup"])
+            return cls(**{**value, "workload": workload, "setup": setup})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no point: {error}") from error
+
+
+def label(named: Named) -> str:
+    """Return a policy or balancer as tables name it: ``plas``, ``plas(beta=4)``."""
+    if isinstance(named, str):
+        return named
+    options = ", ".join(
+        f"{key}={json.dumps(value)}" for key, value in named.items() if key != "kind"
+    )
+    return f"{named['kind']}({options})" if options else str(named["kind"])
+
+
+def _plain(_: type, __: attrs.Attribute[Any] | None, value: Any) -> Any:
+    return value.value if isinstance(value, StrEnum) else value

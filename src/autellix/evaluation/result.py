@@ -1,0 +1,135 @@
+"""What came of a point: numbers of every program, sums of the run, a line of JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import attrs
+
+from autellix.evaluation.point import Point
+
+SCHEMA: Final = "autellix-result/1"
+"""Changes when old lines cannot be read any more, or mean something else."""
+
+_DIGITS: Final = 6  # microseconds
+
+
+class ProgramRow(NamedTuple):
+    """One program; durations in seconds.
+
+    ``service_s`` and ``wait_s`` are sums over its calls, so branches that run side by
+    side count each; ``alone_s`` is what it would take on an engine of its own (see
+    ``autellix.evaluation.alone``).
+    """
+
+    program_class: str
+    started_s: float
+    latency_s: float
+    alone_s: float
+    service_s: float
+    wait_s: float
+    calls: int
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+    @property
+    def latency_s_per_token(self) -> float:
+        """Latency divided by the tokens generated: the paper's metric."""
+        return self.latency_s / self.output_tokens
+
+    @property
+    def slowdown(self) -> float:
+        """Latency as a multiple of what it would be alone."""
+        return self.latency_s / self.alone_s if self.alone_s else 1.0
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """A point that was run to its end.
+
+    Attributes:
+        point: What was run.
+        code: Digest of the code that decides; equal code, equal results.
+        saturation_per_s: Programs a second at which the engines are just full.
+        rows: The programs, in order of arrival.
+        wait_s: What the calls waited in sum, by reason (rule A9).
+        counts: Steps, tokens and decisions, in sum over the engines.
+        cpu_s: CPU time of the run, seconds. The one thing here that differs when the
+            point is run again.
+    """
+
+    point: Point
+    code: str
+    saturation_per_s: float
+    rows: Sequence[ProgramRow]
+    wait_s: Mapping[str, float]
+    counts: Mapping[str, int]
+    cpu_s: float
+
+    def to_line(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps(
+            {"schema": SCHEMA, "key": self.point.key, **self._told()},
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_line(cls, line: str) -> Result:
+        """Return the result that a line tells.
+
+        Raises:
+            ValueError: It is of another schema, or tells none.
+        """
+        try:
+            value = json.loads(line)
+            schema = value.pop("schema")
+            key = value.pop("key")
+            if schema != SCHEMA:
+                raise ValueError(f"schema {schema!r} is unknown; known: {SCHEMA!r}")
+            classes = value.pop("classes")
+            rows = [ProgramRow(classes[row[0]], *row[1:]) for row in value["rows"]]
+            point = Point.from_json(value["point"])
+            result = cls(**{**value, "point": point, "rows": rows})
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(f"no result: {error!r}") from error
+        if point.key != key:
+            raise ValueError(f"the key {key!r} is of another point: {point.key!r}")
+        return result
+
+    def _told(self) -> dict[str, Any]:
+        classes = sorted({row.program_class for row in self.rows})
+        return {
+            "code": self.code,
+            "point": self.point.to_json(),
+            "saturation_per_s": self.saturation_per_s,
+            "cpu_s": round(self.cpu_s, 3),
+            "wait_s": {why: round(s, _DIGITS) for why, s in self.wait_s.items()},
+            "counts": dict(self.counts),
+            "classes": classes,
+            "rows": [
+                [classes.index(row.program_class), *map(_rounded, row[1:])]
+                for row in self.rows
+            ],
+        }
+
+    def outcome(self) -> str:
+        """Return what a repetition must give again, as text."""
+        told = self._told()
+        del told["cpu_s"], told["code"]
+        return json.dumps(told, sort_keys=True)
+
+
+def version_of(results: Iterable[Result]) -> str:
+    """Return a short name of results: the same for the same results in any order."""
+    digest = hashlib.sha256()
+    for outcome in sorted(result.outcome() for result in results):
+        digest.update(outcome.encode())
+    return digest.hexdigest()[:12]
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, _DIGITS) if isinstance(value, float) else value

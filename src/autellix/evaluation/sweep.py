@@ -1,0 +1,247 @@
+"""What is compared, as files and flags say it: every combination is a point.
+
+A file holds one sweep or more::
+
+    [[sweeps]]
+    name = "single engine"
+    workloads = ["chat", { source = "my.jsonl.gz", gaps = "shell" }]
+    policies = ["fcfs", "atlas", { kind = "plas", beta = 4.0 }]
+    loads = [0.5, 1.0, 1.3]     # multiples of saturation
+    seeds = 5
+    programs = 1000
+
+The first policy is what the others are compared with. What stands in an ``engine``
+table is what stands in ``[[engines]]`` of a configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, TypeAlias, TypeVar
+
+import attrs
+
+from autellix.config.faults import Faults, Findings
+from autellix.config.plugins import balancer_from, policy_from
+from autellix.config.structure import Table, structured
+from autellix.errors import ConfigError
+from autellix.evaluation.point import Arrival, Named, Point, Setup, Workload
+from autellix.evaluation.programs import check_source
+from autellix.evaluation.setups import setup_from
+from autellix.workloads.generators import GENERATORS
+
+T = TypeVar("T")
+_Make: TypeAlias = Callable[[Any, str], T]
+
+ENGINE: Final[Mapping[str, Any]] = {"backend": "simulated"}
+
+
+@attrs.frozen(kw_only=True)
+class SweepTable:
+    """One table of a file, before its names are looked up.
+
+    Attributes:
+        name: Heads its tables and pictures.
+        workloads: Names, trace files, or tables of the fields of ``Workload``.
+        policies: Names or tables; the first is the baseline.
+        balancers: Names or tables.
+        arrivals: See ``Arrival``.
+        loads: Multiples of saturation; none where no load sets the rate.
+        seeds: How many repeats, with the seeds 0, 1, …
+        programs: In each run; None: each of the trace once.
+        engines: How many engines, each number for itself.
+        engine: One table of an engine, or several to be compared.
+        limit: Most programs at once; None: any.
+    """
+
+    name: str = "sweep"
+    workloads: Any
+    policies: Any
+    balancers: Any = ("locality-aware",)
+    arrivals: str = attrs.field(default=Arrival.POISSON.value)
+    loads: Sequence[float] = attrs.field(default=())
+    seeds: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    programs: int | None = None
+    engines: Sequence[int] = attrs.field(
+        default=(1,),
+        validator=attrs.validators.deep_iterable(attrs.validators.ge(1)),
+    )
+    engine: Any = ENGINE
+    limit: int | None = None
+
+    @arrivals.validator
+    def _check_arrivals(self, _: object, value: str) -> None:
+        if value not in list(Arrival):
+            known = ", ".join(Arrival)
+            raise ValueError(f"arrivals must be one of {known}: {value!r}")
+
+    @loads.validator
+    def _check_loads(self, _: object, value: Sequence[float]) -> None:
+        if value and not Arrival(self.arrivals).has_load:
+            raise ValueError(f"loads mean nothing: arrivals are {self.arrivals}")
+        if not value and Arrival(self.arrivals).has_load:
+            raise ValueError("loads are needed, one or more multiples of saturation")
+
+
+@attrs.frozen(kw_only=True)
+class Sweep:
+    """What is compared with what.
+
+    Attributes:
+        name: Heads its tables and pictures.
+        baseline: What policies are compared with.
+        points: All of them; those of one seed come before those of the next, so that
+            what an interrupt leaves can be compared.
+    """
+
+    name: str
+    baseline: Named
+    points: Sequence[Point]
+
+
+def sweeps_in(path: Path) -> list[Sweep]:
+    """Read a file of sweeps; trace files are looked for from its folder on.
+
+    Raises:
+        ConfigError: It cannot be read, or something in it cannot be; all faults are
+            told together, the first as the error, the others as notes on it.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    listed = tables.get("sweeps")
+    if set(tables) != {"sweeps"} or not isinstance(listed, list) or not listed:
+        raise ConfigError(
+            f"{path} must hold tables [[sweeps]], one or more, and nothing else; it "
+            f"holds: {', '.join(tables) or 'nothing'}"
+        )
+    findings = Findings()
+    found = [
+        findings.of(_sweep_from, table, f"sweeps[{index}]", path.parent)
+        for index, table in enumerate(listed)
+    ]
+    if findings.faults:
+        raise Faults(findings.faults).together(f"in {path}")
+    return [sweep for sweep in found if sweep is not None]
+
+
+def sweep_from(table: Table) -> Sweep:
+    """Return the sweep that a table describes; errors as of ``sweeps_in``."""
+    try:
+        return _sweep_from(table, "", Path())
+    except Faults as found:
+        raise found.together("as given on the command line") from None
+
+
+def workload_from(value: Any, path: str, folder: Path) -> Workload:
+    """Return the workload that a name or a table stands for.
+
+    Args:
+        value: From a file, or typed.
+        path: Where in the file it stands.
+        folder: Where trace files are looked for.
+
+    Raises:
+        ConfigError: There is no such workload; or ``Faults``, as of ``structured``.
+    """
+    table = {"source": value} if isinstance(value, str) else value
+    try:
+        workload = structured(table, Workload, path)
+        if workload.source not in GENERATORS:
+            workload = attrs.evolve(workload, source=str(folder / workload.source))
+        check_source(workload)
+    except ConfigError as error:
+        raise ConfigError(error.message, path=path) from None
+    if workload.source in GENERATORS:
+        return workload
+    content = Path(workload.source).read_bytes()
+    return attrs.evolve(workload, digest=hashlib.sha256(content).hexdigest()[:12])
+
+
+def _sweep_from(table: Table, path: str, folder: Path) -> Sweep:
+    """Return a sweep.
+
+    Raises:
+        ConfigError: A point cannot be; or ``Faults``.
+    """
+    asked = structured(table, SweepTable, path)
+    findings = Findings()
+    engine = asked.engine if isinstance(asked.engine, list) else [asked.engine]
+
+    def each(key: str, values: Any, make: _Make[T]) -> list[T]:
+        where = f"{path}.{key}" if path else key
+        if not isinstance(values, list | tuple) or not values:
+            fault = ConfigError(
+                f"must be a list of one or more: {values!r}", path=where
+            )
+            findings.faults.append(fault)
+            return []
+        made = [
+            findings.of(make, value, f"{where}[{index}]")
+            for index, value in enumerate(values)
+        ]
+        return [one for one in made if one is not None]
+
+    workloads = each("workloads", asked.workloads, partial(_workload, folder))
+    policies = each("policies", asked.policies, _policy)
+    balancers = each("balancers", asked.balancers, _balancer)
+    setups = [
+        setup
+        for engines in asked.engines
+        for setup in each("engine", engine, partial(_setup, engines))
+    ]
+    findings.check()
+    loads: Sequence[float | None] = asked.loads or [None]
+    try:
+        points = [
+            Point(
+                workload=workload,
+                programs=asked.programs,
+                arrivals=Arrival(asked.arrivals),
+                load=load,
+                limit=asked.limit,
+                seed=seed,
+                policy=policy,
+                balancer=balancer,
+                setup=setup,
+            )
+            for seed, load, workload, setup, balancer, policy in product(
+                range(asked.seeds),
+                loads,
+                workloads,
+                setups,
+                balancers,
+                policies,
+            )
+        ]
+    except ValueError as error:
+        raise ConfigError(str(error), path=path) from error
+    return Sweep(name=asked.name, baseline=policies[0], points=points)
+
+
+def _workload(folder: Path, value: Any, path: str) -> Workload:
+    return workload_from(value, path, folder)
+
+
+def _setup(engines: int, value: Any, path: str) -> Setup:
+    return setup_from(value, engines=engines, path=path)
+
+
+def _policy(value: Any, path: str) -> Named:
+    policy_from(value, path)
+    named: Named = value
+    return named
+
+
+def _balancer(value: Any, path: str) -> Named:
+    balancer_from(value, path)
+    named: Named = value
+    return named
