@@ -53,6 +53,10 @@ def _check_step(picture: Picture) -> None:
         assert step.get(call_id, 0) <= len(call.tokens) - call.computed
     first = next((i for i in picture.ranked if i in picture.running), None)
     assert first is None or first in step, f"{first}, the first, has no token"
+    was_first = next((i for i in picture.ranked if picture.seen[i].is_running), None)
+    if was_first is not None and was_first not in step:
+        better = [i for i in picture.admitted if picture.is_ahead(i, was_first)]
+        assert better, f"{was_first} ran as the first and nobody better came"
 
 
 def _check_forced(picture: Picture) -> None:
@@ -65,19 +69,31 @@ def _check_forced(picture: Picture) -> None:
 
 
 def _check_growth(picture: Picture) -> None:
-    """Who cannot grow makes the last resident yield, or yields itself (S3)."""
+    """Who cannot grow makes the last resident behind it yield, or itself (S3).
+
+    One that recomputes what it lost yields where there is no other.
+    """
     stayed = [
         call_id
         for call_id, call in picture.calls.items()
         if call.is_resident and picture.seen[call_id].is_resident
-        if not call.is_recomputing
     ]
     for fact in picture.growing:
+        victim = picture.seen[fact.call_id]
         assert picture.seen[fact.by].is_running
         assert fact.kind is not PreemptionKind.PAUSE
+        picture.kinds["recomputation undone"] += victim.is_recomputing
         for call_id in stayed:
-            is_last = picture.is_ahead(call_id, fact.call_id)
-            assert is_last, f"call {call_id} is behind the one of {fact}"
+            if not picture.is_ahead(fact.by, call_id):
+                continue
+            assert fact.by != fact.call_id, f"{call_id} is behind, {fact.by} yields"
+            is_kept = picture.seen[call_id].is_recomputing
+            if is_kept == victim.is_recomputing:
+                is_last = picture.is_ahead(call_id, fact.call_id)
+                assert is_last, f"call {call_id} is behind the one of {fact}"
+            else:
+                assert is_kept, f"{fact} undoes what was being recomputed"
+                picture.kinds["recomputation spared"] += 1
         if fact.by == fact.call_id:
             picture.kinds["self-yield"] += 1
         else:
@@ -89,7 +105,7 @@ def _check_preemptions(picture: Picture) -> None:
     """No preemption inside a level, nor one that does not pay (S2, S3)."""
     for fact in picture.preempted:
         victim = picture.seen[fact.call_id]
-        if fact.kind is not PreemptionKind.PAUSE:
+        if fact.kind is not PreemptionKind.PAUSE and fact not in picture.growing:
             assert not victim.is_recomputing, f"{fact} undoes what was being recomputed"
         if fact.kind is PreemptionKind.SWAP:
             assert victim.computed

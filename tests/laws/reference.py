@@ -1,7 +1,4 @@
-"""A step scheduler too plain to be wrong: the oracle that the core is compared with.
-
-Written from docs/scheduler.md, the core unread; no prefix cache. Sorts and sums anew.
-"""
+"""A step scheduler too plain to be wrong: docs/scheduler.md without prefix cache."""
 
 from collections.abc import Iterator
 
@@ -32,8 +29,7 @@ class Reference:
     def submit(self, spec: CallSpec, now_ns: int) -> None:
         self._tick(now_ns, 0)
         if all(c.spec.program_id != spec.program_id for c in self.calls.values()):
-            window = [spec.window.ran_ns, spec.window.waited_ns]
-            self.windows[spec.program_id] = window
+            self.windows[spec.program_id] = [spec.window.ran_ns, spec.window.waited_ns]
         c = Call(spec, spec.inherited_ns, len(spec.prompt), spec.max_tokens)
         self.calls[spec.call_id] = c
         self._place(c, self.ranking.enter(spec.job, c.age_ns))
@@ -115,10 +111,10 @@ class Reference:
                 is_kept |= c.is_reserved  # still is: it has missed
 
     def _run(self, c: Call) -> None:
-        behind = self.order[: self.order.index(c) : -1]
-        later = (v for v in behind if v.blocks and not v.is_recomputing)
+        behind = [v for v in self.order[: self.order.index(c) : -1] if v.blocks]
+        behind.sort(key=lambda v: v.is_recomputing)
         n = self._chunk(c)
-        if n and not self._enter(c, n, later):
+        if n and not self._enter(c, n, iter(behind)):
             self._evict(c)
 
     def _admit(self, c: Call) -> int:  # how many of the round's misses this used up
@@ -166,8 +162,7 @@ class Reference:
     def _pays(self, v: Call) -> bool:
         swap_ns = 2 * self.costs.transfer_time_ns(v.blocks)
         cost_ns = swap_ns if self._swaps(v) else self.costs.recompute_ns(v.computed)
-        cheap = cost_ns < v.left * self.costs.single_step_ns()
-        return cheap and not v.is_recomputing
+        return not v.is_recomputing and cost_ns < v.left * self.costs.single_step_ns()
 
     def _swaps(self, v: Call) -> bool:
         hosted = [c.computed for c in self.order if c.state == "swapped"] + [v.computed]

@@ -36,6 +36,8 @@ KINDS = {
     "growth yield",
     "self-yield",
     "forced progress",
+    "recomputation spared",
+    "recomputation undone",
     "cancel in step",
     "cancel running",
     "cancel waiting",

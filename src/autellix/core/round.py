@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from heapq import merge
+from itertools import takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -147,11 +148,12 @@ class Round:
         self.step.append((call, tokens))
 
     def _yield_for(self, call: Call) -> bool:
-        """Let the last resident go; False if that is ``call`` itself (rule S3)."""
-        after = self._residents_after()
-        last = next((other for other in after if not other.is_recomputing), None)
-        if last is None or last.order < call.order:
-            last = call
+        """Let the last resident go; False if that is ``call`` itself (rule S3).
+
+        One that recomputes what it lost goes only where there is no other.
+        """
+        behind = takewhile(lambda c: c.order > call.order, self._residents_after())
+        last = min(behind, key=attrgetter("is_recomputing"), default=call)
         self._evict(last, call)
         return last is not call
 

@@ -19,8 +19,8 @@ The bound that follows, in two parts:
    quantum and the step it is in, so at most ``n * (q + longest step)`` passes, on
    however few slots, until none of them is ahead. Two things can be added to n: calls
    that pass because the promoted one does not fit, for at most the stated time after
-   which room is kept for it (rule S4), while residents that recompute what they lost
-   keep their blocks until their next token; and, when it is not resident itself, paused
+   which room is kept for it (rule S4), and until residents that recompute what they
+   lost have produced their next token; and, when it is not resident itself, paused
    calls promoted after it. Each of those has waited ``beta * q`` first, so m paused
    calls cannot keep it out while ``m * (q + longest step) < slots * beta * q``.
 
