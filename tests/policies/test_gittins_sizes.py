@@ -102,13 +102,22 @@ def test_a_model_stays_small_and_keeps_the_mean(sizes_s: list[float]) -> None:
 
 
 def test_the_median_is_that_of_all_classes() -> None:
-    """Half of the programs that ended are no larger; 0 where none has."""
+    """Half of the programs are no larger; 0 where none was seen."""
     model = SizeModel(
         classes={"a": ClassSizes(ended=[Sizes(1.0, 3.0)])},
         shared=ClassSizes(ended=[Sizes(2.0, 2.0), Sizes(9.0, 2.0)]),
     )
     assert model.median_s() == pytest.approx(2.0)
     assert NOTHING.median_s() == 0.0
+
+
+def test_programs_that_run_count_in_the_median() -> None:
+    """Six of ten go on at 3 s; where nothing has ended, the oldest is all there is."""
+    ended, running = [Sizes(1.0, 4.0), Sizes(5.0, 3.0)], [Sizes(3.0, 3.0)]
+    some = SizeModel(shared=ClassSizes(ended=ended, running=running))
+    assert some.median_s() == pytest.approx(5.0)
+    none = SizeModel(shared=ClassSizes(running=[*running, Sizes(7.0, 1.0)]))
+    assert none.median_s() == pytest.approx(7.0)
 
 
 @pytest.mark.parametrize(("size_s", "weight"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 1.0)])

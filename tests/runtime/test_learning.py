@@ -14,6 +14,7 @@ from autellix.errors import SizeModelError
 from autellix.policies import PLAS, Gittins
 from autellix.policies.gittins import ClassSizes, IndexTable, SizeModel, Sizes
 from autellix.runtime import load_sizes, save_sizes
+from autellix.runtime.calibration import ENDS_TO_JUDGE
 from tests.fakes import FakeEngine
 
 MODEL = SizeModel(
@@ -60,6 +61,20 @@ async def test_new_tables_go_to_all_engines_with_rising_versions() -> None:
         await many(runtime, 8, 3)
         assert runtime.statistics().ranking_version >= 3
     assert engines[0].versions == engines[1].versions == sorted(engines[0].versions)
+
+
+async def test_a_flat_index_is_no_reason_for_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Q5: where first come, first served is what was learned, one level is right."""
+    known = SizeModel(classes={"chat": ClassSizes(ended=[Sizes(1e6, 1e9)])})
+    policy = Gittins(model=known)
+    async with AutellixRuntime(engines=[FakeEngine()], policy=policy) as runtime:
+        await many(runtime, 40, 1)  # from here on it takes more ends to learn anew
+        async with runtime.program("chat") as program:
+            for _ in range(2 * ENDS_TO_JUDGE):
+                await program.generate("hi", max_tokens=1)
+    assert not caplog.records
 
 
 async def test_a_restarted_application_starts_warm(tmp_path: Path) -> None:

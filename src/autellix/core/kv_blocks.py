@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from autellix.core.call import CallState
+from autellix.core.device_tier import DeviceTier
 from autellix.core.host_tier import HostTier, count_with_host
-from autellix.core.plan import BlockCopy
-from autellix.core.prefix_tree import Node, PrefixTree, Slot, Tier, held
+from autellix.core.prefix_tree import Node, PrefixTree, Slot, held
 from autellix.errors import InvariantError
 
 if TYPE_CHECKING:
     from autellix.core.call import Call
+    from autellix.core.plan import BlockCopy
     from autellix.core.prefix_tree import Lease
 
 
@@ -84,12 +85,11 @@ class KVBlocks:
         self.block_tokens = block_tokens
         self.shares_blocks = shares_blocks
         self.caches_prefixes = caches_prefixes
-        self.device = Tier(device_blocks)
+        self.device = DeviceTier(device_blocks, self._forget)
         self.host = HostTier(host_blocks, self._forget)
         self.tree = PrefixTree(fingerprint=fingerprint, block_tokens=block_tokens)
         self._loads: list[BlockCopy] = []
         self._hits: list[BlockCopy] = []
-        self._arriving: list[Slot] = []
 
     def blocks_for(self, tokens: int) -> int:
         """Return how many blocks hold ``tokens``."""
@@ -149,10 +149,10 @@ class KVBlocks:
             self.host.read(lease)
         lease.chain.extend(hits)
         if self.shares_blocks:
-            self._hold(lease, hits)
+            self.device.hold(lease, hits)
         else:
-            self._hits += self._copy_hits(lease, hits)
-        self._loads += self._copies_into(lease, loads)
+            self._hits += self.device.copy_hits(lease, hits)
+        self._loads += self.device.copies_into(lease, loads)
         lease.found = []
         if not self.grow(lease, tokens):
             raise InvariantError(f"call {call.call_id} was admitted without room")
@@ -166,7 +166,7 @@ class KVBlocks:
             lease.blocks += self.device.take_free(missing)
             missing = self.blocks_for(tokens) - len(lease.blocks)
         for _ in range(missing):
-            lease.blocks.append(self._take_device())
+            lease.blocks.append(self.device.take_or_evict())
         return True
 
     def publish(self, call: Call) -> None:
@@ -205,13 +205,13 @@ class KVBlocks:
             if node.host is None and node.is_indexed and room > 0:
                 self.host.write(node, block)
                 room -= 1
-        self._release_device(lease)
+        self.device.release(lease)
         self.host.give_up(lease)
         lease.found = []
 
     def drop(self, call: Call) -> None:
         """Take the device blocks back; what is not found again is recomputed."""
-        self._release_device(call.lease)
+        self.device.release(call.lease)
         call.lease.found = []
 
     def host_blocks_needed(self, call: Call) -> int:
@@ -239,7 +239,7 @@ class KVBlocks:
             self.host.write_private(block)
             for block in lease.blocks[len(kept) : self.blocks_for(call.computed)]
         ]
-        self._release_device(lease)
+        self.device.release(lease)
 
     # -- plan by plan ------------------------------------------------------------
 
@@ -257,80 +257,9 @@ class KVBlocks:
     def settle(self) -> None:
         """Note that the copies taken last have been made."""
         self.host.settle()
-        for copy in self._arriving:
-            copy.is_moving = False
-        self._arriving = []
+        self.device.settle()
 
-    # -- device tier -------------------------------------------------------------
-
-    def _copies_into(self, lease: Lease, sources: Iterable[int]) -> list[BlockCopy]:
-        copies = []
-        for source in sources:
-            lease.blocks.append(self._take_device())
-            copies.append(BlockCopy(source, lease.blocks[-1]))
-        return copies
-
-    def _copy_hits(self, lease: Lease, hits: Sequence[Node]) -> list[BlockCopy]:
-        """Give ``lease`` copies of its hits; taking them may evict the hits."""
-        for node in reversed(hits):
-            if node in self.device.cached:
-                self.device.cached.move_to_end(node)
-        sources = [held(node.device).block for node in hits]
-        slots = [Slot(block, references=1, is_moving=True) for block in sources]
-        for node, slot in zip(hits, slots, strict=True):
-            node.copies += (slot,)
-        copies = self._copies_into(lease, sources)
-        for slot, copy in zip(slots, copies, strict=True):
-            slot.block = copy.target
-        self._arriving += slots
-        return copies
-
-    def _hold(self, lease: Lease, nodes: Sequence[Node]) -> None:
-        """Give ``lease`` a share in the blocks of ``nodes``."""
-        cached, blocks = self.device.cached, lease.blocks
-        for node in nodes:
-            slot = node.device or held(None)
-            if not slot.references:
-                del cached[node]
-            slot.references += 1
-            blocks.append(slot.block)
-
-    def _take_device(self) -> int:
-        block = self.device.take()
-        if block is not None:
-            return block
-        node, _ = self.device.cached.popitem(last=False)
-        block = held(node.device).block
-        if node.copies:  # or what its holder has below could not be found again
-            *others, node.device = node.copies
-            node.copies = tuple(others)
-            return block
-        node.device = None
-        if node.host is None:
-            self._forget(node)
-        return block
-
-    def _release_device(self, lease: Lease) -> None:
-        for block in lease.blocks[len(lease.chain) :]:
-            self.device.give(block)
-        known = lease.blocks[: len(lease.chain)]
-        for node, block in zip(reversed(lease.chain), reversed(known), strict=True):
-            slot = node.device or held(None)
-            if slot.block != block:  # a copy of its own (K1)
-                node.copies = tuple(c for c in node.copies if c.block != block)
-                self.device.give(block)
-                if node in self.device.cached:
-                    self.device.cached.move_to_end(node)
-                continue
-            slot.references -= 1
-            if slot.references:
-                continue
-            if node.is_indexed:
-                self.device.cached[node] = None
-            else:
-                node.device = None
-                self.device.give(block)
-        lease.blocks, lease.chain = [], []
+    # -- both tiers --------------------------------------------------------------
 
     def _forget(self, node: Node) -> None:
         """Drop ``node`` from the index, with all below it that nobody holds."""

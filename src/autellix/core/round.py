@@ -12,15 +12,14 @@ import attrs
 
 from autellix.core.call import Call, CallState
 from autellix.core.kv_blocks import Found
-from autellix.core.reclaim import Reclaim
-from autellix.core.records import PreemptionKind, WaitReason
+from autellix.core.records import WaitReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from autellix.core.books import Books
-    from autellix.core.cost_model import CostModel
     from autellix.core.limits import StepLimits
+    from autellix.core.preemption import Preemption
     from autellix.core.waiting import Order
 
 _order = attrgetter("order")
@@ -38,7 +37,7 @@ class Round:
 
     books: Books
     limits: StepLimits
-    costs: CostModel
+    preemption: Preemption
     now_ns: int
     is_decision: bool
     """False between rounds of several steps: nobody is preempted for a candidate."""
@@ -253,23 +252,11 @@ class Round:
         least = call.level + self.limits.hysteresis_levels
         if not self.is_decision or self._worst_level_after() < least:
             return None
-        reclaim = Reclaim(self.books.blocks, found)
-        blocks = self.books.blocks
-        victims: list[Call] = []
-        host_blocks = blocks.host.available
-        for victim in self._givers_first(giver):
-            if victim.level < least or victim.order < call.order:
-                break
-            kind = self._kind(victim, host_blocks)
-            if victim.is_recomputing or not self._pays(victim, kind):
-                continue
-            if kind is PreemptionKind.SWAP:
-                host_blocks -= blocks.host_blocks_needed(victim)
-            victims.append(victim)
-            reclaim.add(victim)
-            if reclaim.gained >= lacking:
-                return victims
-        return None
+        worse = takewhile(
+            lambda other: other.level >= least and other.order > call.order,
+            self._givers_first(giver),
+        )
+        return self.preemption.victims(worse, found, lacking)
 
     def _givers_first(self, giver: Call | None) -> Iterator[Call]:
         if giver is not None:
@@ -299,27 +286,9 @@ class Round:
 
     # -- preempting --------------------------------------------------------------
 
-    def _kind(self, call: Call, host_blocks: int) -> PreemptionKind:
-        """Return how to take a call's blocks with so many host blocks left (S7)."""
-        if (
-            call.computed
-            and self.costs.is_swap_cheaper(len(call.lease.blocks), call.computed)
-            and self.books.blocks.host_blocks_needed(call) <= host_blocks
-        ):
-            return PreemptionKind.SWAP
-        return PreemptionKind.DROP
-
-    def _pays(self, call: Call, kind: PreemptionKind) -> bool:
-        """Say whether preempting costs less than letting the call end (rule S2)."""
-        if kind is PreemptionKind.SWAP:
-            cost = 2 * self.costs.transfer_time_ns(len(call.lease.blocks))
-        else:
-            cost = self.costs.recompute_ns(call.computed)
-        return cost < call.remaining * self.costs.single_step_ns()
-
     def _evict(self, call: Call, by: Call) -> None:
         self._lose_slot(call)
-        kind = self._kind(call, self.books.blocks.host.available)
+        kind = self.preemption.kind(call, self.books.blocks.host.available)
         self.books.evict(call, by, kind, self.now_ns)
         if call.skipped_since_ns is not None:
             self.skipped.append(call)

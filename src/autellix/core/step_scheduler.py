@@ -14,6 +14,7 @@ from autellix.core.books import Books
 from autellix.core.invariants import check_scheduler
 from autellix.core.passed_over import PassedOver
 from autellix.core.plan import Plan
+from autellix.core.preemption import Preemption
 from autellix.core.records import Outcome
 from autellix.core.round import Round
 from autellix.core.snapshot import EngineStatistics, snapshot
@@ -64,6 +65,7 @@ class StepScheduler:
         self._in_flight: Plan | None = None
         self._is_quiet = False
         self._steps_left_in_round = 0
+        self._preemption = Preemption(blocks, costs)
         self._reserve: Sequence[Order] = ()
         self._booking = Booking(self.books, costs)
         self._passed_over = PassedOver(self.books, limits.reserve_after_ns)
@@ -170,7 +172,7 @@ class StepScheduler:
         decision = Round(
             books=books,
             limits=self.limits,
-            costs=self.costs,
+            preemption=self._preemption,
             now_ns=now_ns,
             is_decision=is_round,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from autellix.errors import EngineLost, PolicyFault
 from autellix.policies.checked import CheckedPolicy
+from autellix.runtime.learning import learned_by
 
 if TYPE_CHECKING:
     from autellix.core.process_table import ProcessTable
@@ -77,7 +78,9 @@ class Calibration:
         return ranking
 
     def _warn_if_crowded(self) -> None:
-        if self._has_warned or self.ranking.levels == 1:
+        # What was learned is flat where first come, first served is right.
+        is_meant = self.ranking.levels == 1 or learned_by(self.ranking) is not None
+        if self._has_warned or is_meant:
             return
         total = self._levels.total()
         if total < ENDS_TO_JUDGE:

@@ -222,7 +222,7 @@ def _snapshot(handle: EngineHandle) -> EngineSnapshot:
         model=handle.engine.model,
         is_up=handle.is_up,
         calls=handle.calls,
-        counters=handle.engine.statistics(),
+        counters=handle.statistics(),
     )
 
 

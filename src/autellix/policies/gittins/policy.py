@@ -40,7 +40,9 @@ class Gittins:
 
     objective: Objective = attrs.field(default=Objective.LATENCY, converter=Objective)
     model: SizeModel = attrs.field(
-        factory=SizeModel, validator=attrs.validators.instance_of(SizeModel)
+        factory=SizeModel,
+        validator=attrs.validators.instance_of(SizeModel),
+        repr=False,
     )
     beta: float | None = attrs.field(default=DEFAULT_BETA, validator=valid_beta)
     charge: ClassVar[Charge] = Charge.WORK

@@ -89,14 +89,23 @@ class SizeModel:
     shared: ClassSizes = attrs.field(factory=ClassSizes)
 
     def median_s(self) -> float:
-        """Return the median size of all programs that ended, seconds; 0 of none."""
-        ended = [each for sizes in self._all() for each in sizes.ended]
-        half = sum(each.weight for each in ended) / 2
-        for each in sorted(ended, key=attrgetter("size_s")):
-            half -= each.weight
-            if half <= 0:
-                return each.size_s
-        return 0.0
+        """Return the median size of all programs, seconds; 0 with nothing seen.
+
+        Those that run count (Kaplan-Meier); where so many run and so few have ended
+        that there is no median, it is the largest age or size seen.
+        """
+        ended = [(each, 1.0) for sizes in self._all() for each in sizes.ended]
+        running = [(each, 0.0) for sizes in self._all() for each in sizes.running]
+        programs = sorted(ended + running, key=lambda pair: (pair[0].size_s, -pair[1]))
+        at_risk = sum(each.weight for each, _ in programs)
+        goes_on, size_s = 1.0, 0.0
+        for each, ends in programs:
+            size_s = each.size_s
+            goes_on *= 1.0 - min(1.0, ends * each.weight / at_risk)
+            if goes_on <= 0.5:
+                break
+            at_risk -= each.weight
+        return size_s
 
     def _all(self) -> Iterable[ClassSizes]:
         return (self.shared, *self.classes.values())

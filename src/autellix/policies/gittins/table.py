@@ -130,7 +130,7 @@ class IndexTable:
         shared: What holds for every other class.
     """
 
-    model: SizeModel = attrs.field(factory=SizeModel)
+    model: SizeModel = attrs.field(factory=SizeModel, repr=False)
     objective: Objective = Objective.LATENCY
     first_s: float = attrs.field(validator=attrs.validators.gt(0.0))
     programs_ended: int = 0

@@ -1,0 +1,104 @@
+"""The engine's own KV blocks: who holds which, and what is evicted (rules K1, K3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from autellix.core.plan import BlockCopy
+from autellix.core.prefix_tree import Node, Slot, Tier, held
+
+if TYPE_CHECKING:
+    from autellix.core.prefix_tree import Lease
+
+
+class DeviceTier(Tier):
+    """A tier whose blocks are leased to calls.
+
+    Args:
+        total: Blocks on the engine.
+        forget: Called with a node that has lost its last block.
+    """
+
+    def __init__(self, total: int, forget: Callable[[Node], None]) -> None:
+        super().__init__(total)
+        self._forget = forget
+        self._arriving: list[Slot] = []
+
+    def settle(self) -> None:
+        """Note that the copies taken last have been made."""
+        for copy in self._arriving:
+            copy.is_moving = False
+        self._arriving = []
+
+    def copies_into(self, lease: Lease, sources: Iterable[int]) -> list[BlockCopy]:
+        """Give ``lease`` new blocks, into which ``sources`` are to be copied."""
+        copies = []
+        for source in sources:
+            lease.blocks.append(self.take_or_evict())
+            copies.append(BlockCopy(source, lease.blocks[-1]))
+        return copies
+
+    def copy_hits(self, lease: Lease, hits: Sequence[Node]) -> list[BlockCopy]:
+        """Give ``lease`` copies of its hits; taking them may evict the hits."""
+        for node in reversed(hits):
+            if node in self.cached:
+                self.cached.move_to_end(node)
+        sources = [held(node.device).block for node in hits]
+        slots = [Slot(block, references=1, is_moving=True) for block in sources]
+        for node, slot in zip(hits, slots, strict=True):
+            node.copies += (slot,)
+        copies = self.copies_into(lease, sources)
+        for slot, copy in zip(slots, copies, strict=True):
+            slot.block = copy.target
+        self._arriving += slots
+        return copies
+
+    def hold(self, lease: Lease, nodes: Sequence[Node]) -> None:
+        """Give ``lease`` a share in the blocks of ``nodes``."""
+        cached, blocks = self.cached, lease.blocks
+        for node in nodes:
+            slot = node.device or held(None)
+            if not slot.references:
+                del cached[node]
+            slot.references += 1
+            blocks.append(slot.block)
+
+    def take_or_evict(self) -> int:
+        """Return a block; the least recently used cached one where none is free."""
+        block = self.take()
+        if block is not None:
+            return block
+        node, _ = self.cached.popitem(last=False)
+        block = held(node.device).block
+        if node.copies:  # or what its holder has below could not be found again
+            *others, node.device = node.copies
+            node.copies = tuple(others)
+            return block
+        node.device = None
+        if node.host is None:
+            self._forget(node)
+        return block
+
+    def release(self, lease: Lease) -> None:
+        """Take all blocks of ``lease`` back; full ones stay findable."""
+        for block in lease.blocks[len(lease.chain) :]:
+            self.give(block)
+        known = lease.blocks[: len(lease.chain)]
+        for node, block in zip(reversed(lease.chain), reversed(known), strict=True):
+            slot = node.device or held(None)
+            if slot.block != block:  # a copy of its own (K1)
+                node.copies = tuple(c for c in node.copies if c.block != block)
+                self.give(block)
+                if node in self.cached:
+                    self.cached.move_to_end(node)
+                continue
+            slot.references -= 1
+            if slot.references:
+                continue
+            if node.is_indexed:
+                self.cached[node] = None
+            else:
+                node.device = None
+                self.give(block)
+        lease.blocks, lease.chain = [], []
