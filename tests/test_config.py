@@ -258,15 +258,17 @@ def test_a_default_that_stands_in_for_a_fault_is_no_fault(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('name = ""', "engines[0].name: must not be empty: ''"),
-        ('name = " "', "engines[0].name: must not be empty: ' '"),
+        ('name = ""', "engines[0].name: 'name' must not be empty: ''"),
+        ('name = " "', "engines[0].name: 'name' must not be empty: ' '"),
     ],
 )
 def test_an_engine_has_a_name_to_be_read(
     tmp_path: Path, line: str, message: str
 ) -> None:
-    """An empty one is refused, whatever the backend would make of it."""
-    assert str(refused(tmp_path, f"{ENGINE}{line}\n")) == message
+    """An empty one is refused once, whatever the backend would make of it."""
+    error = refused(tmp_path, f"{ENGINE}{line}\n")
+    assert str(error) == message
+    assert error.__notes__ == [f"in {tmp_path / 'autellix.toml'}"]
 
 
 @pytest.mark.parametrize(
@@ -386,6 +388,19 @@ def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "autellix.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not TOML"):
         load(tmp_path / "autellix.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("[runtime]\npolicy = atlas\n", "(at line 2, column 10): policy = atlas"),
+        ("[runtime]\n  x 1 # y\n", "(at line 2, column 5): x 1 # y"),
+        ("engines = [", "(at end of document)"),
+    ],
+)
+def test_an_error_of_syntax_shows_its_line(tmp_path: Path, text: str, end: str) -> None:
+    """A place in numbers alone sends one counting."""
+    assert str(refused(tmp_path, text)).endswith(end)
 
 
 def test_a_backend_without_its_dependencies_names_the_extra(

@@ -21,6 +21,7 @@ NAMES = {
     "Event",
     "MapOutcome",
     "ModelRefused",
+    "PolicyFault",
     "PolicyNotPortable",
     "Program",
     "ProgramClosed",
@@ -28,6 +29,7 @@ NAMES = {
     "RuntimeClosed",
     "Statistics",
     "UnknownModel",
+    "UnknownToken",
     "current_program",
 }
 
@@ -46,7 +48,7 @@ def test_the_public_names_are_these_and_few() -> None:
     """A name more or less is a decision, not an accident."""
     assert set(autellix.__all__) == NAMES
     assert autellix.__all__ == sorted(autellix.__all__)
-    assert len(NAMES) <= 20
+    assert len(NAMES) <= 22
     assert all(hasattr(autellix, name) for name in NAMES)
 
 
@@ -57,7 +59,7 @@ def test_all_errors_share_one_base() -> None:
         for value in (getattr(autellix, name) for name in NAMES)
         if isinstance(value, type) and issubclass(value, Exception)
     ]
-    assert len(errors) == 12
+    assert len(errors) == 14
     assert all(issubclass(error, autellix.AutellixError) for error in errors)
 
 

@@ -9,10 +9,12 @@ from autellix.errors import (
     EngineError,
     EngineLost,
     ModelRefused,
+    PolicyFault,
     PolicyNotPortable,
     ProgramClosed,
     RuntimeClosed,
     UnknownModel,
+    UnknownToken,
 )
 from autellix.runtime import (
     AutellixRuntime,
@@ -38,6 +40,7 @@ __all__ = [
     "Event",
     "MapOutcome",
     "ModelRefused",
+    "PolicyFault",
     "PolicyNotPortable",
     "Program",
     "ProgramClosed",
@@ -45,5 +48,6 @@ __all__ = [
     "RuntimeClosed",
     "Statistics",
     "UnknownModel",
+    "UnknownToken",
     "current_program",
 ]

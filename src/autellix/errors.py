@@ -73,6 +73,25 @@ class CallRejected(AutellixError):
         )
 
 
+class UnknownToken(AutellixError):
+    """A call whose prompt has an id that is no token, refused at submission.
+
+    Attributes:
+        token: The id.
+        vocabulary_tokens: Ids are below this.
+        where: What refused it.
+    """
+
+    def __init__(self, *, token: int, vocabulary_tokens: int, where: str) -> None:
+        self.token = token
+        self.vocabulary_tokens = vocabulary_tokens
+        self.where = where
+        super().__init__(
+            f"prompt has token id {token}, {where} has {vocabulary_tokens} tokens: "
+            f"ids are 0 to {vocabulary_tokens - 1}"
+        )
+
+
 class CallFailed(AutellixError):
     """A call did not end well; the engine's own error is the ``__cause__``.
 

@@ -13,6 +13,7 @@ import pytest
 
 import autellix.cli
 from autellix.cli import ExitCode, main
+from autellix.config import load
 from autellix.errors import (
     AutellixError,
     BackendUnavailable,
@@ -86,15 +87,24 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 def test_a_good_configuration_is_said_to_be_good(
     good: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And what it comes to is shown, defaults included."""
+    """And what it comes to is shown as a file that says it all, and is as good."""
+    policy = '{ kind = "plas", ladder = { bounds_s = [1], quanta_s = [1, inf] } }'
+    text = good.read_text(encoding="utf-8")
+    good.write_text(f"[runtime]\npolicy = {policy}\n{text}", encoding="utf-8")
     assert main(["config", "check", str(good)]) == ExitCode.OK
     printed = capsys.readouterr().out
-    assert printed.startswith(f"{good}: good\npolicy: ATLAS(")
-    assert "engine simulated: simulated\n" in printed
-    assert "\n  slots: 3\n" in printed
+    assert printed.startswith(f"# {good}: good; ")
+    assert '\ncharge = "service"\n' in printed
+    assert "\n# intake_limit_calls is not set\n" in printed
+    in_full = good.parent / "full.toml"
+    in_full.write_text(printed, encoding="utf-8")
+    first, second = load(good), load(in_full)
+    assert second.policy == first.policy
+    assert second.engines == first.engines
     assert main(["config", "check", "--json", str(good)]) == ExitCode.OK
-    (engine,) = json.loads(capsys.readouterr().out)["engines"]
-    assert engine["options"]["slots"] == 3
+    told = json.loads(capsys.readouterr().out)
+    assert told["engines"][0]["options"]["slots"] == 3
+    assert told["policy"]["kind"] == "plas"
 
 
 def test_a_bad_configuration_is_code_2_with_key_value_and_file(

@@ -266,6 +266,49 @@ def test_virtual_time_is_refused_to_real_engines(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "who"),
+    [
+        (
+            """
+import anyio
+async def agent(program, index):
+    await program.generate("x", max_tokens=2)
+    if index != 1:
+        await anyio.Event().wait()
+""",
+            "agent 0, agent 2; programs: mine (0), mine (2)",
+        ),
+        (
+            """
+import anyio
+async def main(runtime):
+    async with runtime.program("done"), anyio.create_task_group() as tasks:
+        pass
+    async with runtime.program("own"):
+        await anyio.Event().wait()
+""",
+            "main; programs: own (1)",
+        ),
+    ],
+)
+def test_a_deadlock_in_virtual_time_names_who_waits(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str, who: str
+) -> None:
+    """One line instead of a traceback of the event loop; what was done is printed."""
+    (folder / "mine.py").write_text(text, encoding="utf-8")
+    counted = ["--agents", "3"] if "agent(" in text else []
+    assert run(folder, *counted) == ExitCode.FAILED
+    printed = capsys.readouterr()
+    assert "1 ended" in printed.out
+    (line,) = [one for one in printed.err.splitlines() if one.startswith("autellix:")]
+    assert "nothing is ready and no timer is set" in line
+    assert line.endswith(f"still waiting in {folder / 'mine.py'}: {who}")
+    assert "Traceback" not in printed.err
+    assert run(folder, *counted, "--json") == ExitCode.FAILED
+    assert "DeadlockError" in json.loads(capsys.readouterr().out)["error"]
+
+
 HANGS = """
 import sys
 async def agent(program, index):
@@ -313,7 +356,7 @@ def test_ctrl_c_leaves_cleanly_with_what_was_done(folder: Path) -> None:
     printed, said = interrupted(folder, HANGS, "--agents", "2", "--limit", "1")
     assert "[0] 2\n" in printed
     assert "programs: 1 ended, 1 interrupted; mean" in printed
-    assert "calls: 1 finished" in printed
+    assert re.search(r"calls: 1 finished, 1 cancelled, 0 failed; \d+ tokens", printed)
     assert "interrupted" in said
     assert "Traceback" not in said
     assert "Cut(" not in said
@@ -328,3 +371,4 @@ def test_ctrl_c_in_a_main_counts_programs_too(folder: Path) -> None:
         ("first", False),
         ("second", True),
     ]
+    assert told["statistics"]["calls"]["cancelled"] == 1

@@ -50,7 +50,9 @@ def test_a_loss_is_said_as_plainly_as_a_gain() -> None:
 def test_trials_at_different_speeds_are_not_to_be_compared() -> None:
     """When running calls were slower in one trial, that was not the policy's doing."""
     told = verdict([trial("A"), trial("B", service_mean_s=4.0)])
-    assert told[-1].startswith("do not compare these")
+    assert told[-1].startswith("do not compare the trials: ")
+    assert "(300 to 400 ms a token)" in told[-1]
+    assert not any("multiple" in line for line in told)
 
 
 def test_what_is_not_complete_is_not_compared() -> None:

@@ -178,8 +178,22 @@ async def test_outside_of_its_block_a_runtime_is_closed(
         pass
     with pytest.raises(RuntimeClosed, match="has been left"):
         await use(runtime)
+
+
+async def test_statistics_after_the_block_hold_what_leaving_has_cancelled() -> None:
+    """A call that was cut is booked before the engines are left; before, nothing is."""
+    runtime = AutellixRuntime(engines=[SimulatedEngine()])
     with pytest.raises(RuntimeClosed):
         runtime.statistics()
+    with anyio.move_on_after(1.0):
+        async with runtime:
+            await runtime.generate("hello", max_tokens=2)
+            await runtime.generate("hello", max_tokens=1_000)
+    last = runtime.statistics()
+    assert (last.calls.finished, last.calls.cancelled) == (1, 1)
+    assert last.calls.running == last.engines["simulated"].calls == 0
+    assert last.output_tokens > 2
+    assert last is runtime.statistics()
 
 
 # -- ending ----------------------------------------------------------------------

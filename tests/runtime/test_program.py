@@ -106,6 +106,22 @@ async def test_options_reach_the_engine() -> None:
     assert [call.is_streamed for call in engine.calls] == [False, False, True]
 
 
+async def test_token_ids_of_other_libraries_become_plain_integers() -> None:
+    """What counts as an integer, like numpy's, is one; engines see nothing else."""
+
+    class Id:
+        def __index__(self) -> int:
+            return 104
+
+    engine = FakeEngine()
+    ids: Any = [Id(), 105]
+    async with AutellixRuntime(engines=[engine]) as runtime:
+        await runtime.generate(ids, max_tokens=1)
+    (call,) = engine.calls
+    assert call.spec.prompt == (104, 105)
+    assert set(map(type, call.spec.prompt)) == {int}
+
+
 @pytest.mark.parametrize(
     ("prompt", "options", "error", "says"),
     [
@@ -113,7 +129,11 @@ async def test_options_reach_the_engine() -> None:
         ([], {}, ValueError, "[]"),
         (b"bytes", {}, TypeError, "b'bytes'"),
         (7, {}, TypeError, "7"),
-        ([1.5], {}, TypeError, "float"),
+        ([1.5], {}, TypeError, "got 1.5 at 0"),
+        ([5, "a"], {}, TypeError, "got 'a' at 1"),
+        ([5, True], {}, TypeError, "got True at 1"),
+        ([5, 2**70], {}, ValueError, f"from 0 to {2**32 - 1}: got {2**70} at 1"),
+        ("a\ud800", {}, ValueError, r"UTF-8 can hold: got '\ud800' at 1"),
         ([1, -2], {}, ValueError, "-2"),
         ("hi", {"max_tokens": 0}, ValueError, "'max_tokens' must be >= 1: 0"),
         ("hi", {"max_tokens": -5}, ValueError, "-5"),

@@ -182,7 +182,12 @@ def test_spliced_ids_are_ids_of_the_text(turns: list[tuple[int, str, str]]) -> N
         prompt = before + asked
         ids = splice.encode(prompt, TOKENIZER)
         assert TOKENIZER.decode(ids) == prompt
-        if len(dialogues) <= 16 and len(known) > 1:
+        is_known_once = all(
+            ids[: len(known)] == known
+            for text, ids in dialogues
+            if text.startswith(before)
+        )
+        if len(dialogues) <= 16 and len(known) > 1 and is_known_once:
             assert len(ids) <= len(known) + len(asked)
         reply_ids = [ord(letter) for letter in reply]
         splice.remember(prompt, ids, reply, reply_ids)

@@ -109,6 +109,23 @@ class TakesAnything(SimulatedEngine):
         return super().submit(attrs.evolve(call, spec=spec), ended)
 
 
+class HasAVocabulary(SimulatedEngine):
+    def capabilities(self) -> Capabilities:
+        return attrs.evolve(super().capabilities(), vocabulary_tokens=300)
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._loop.vocabulary_tokens = 300
+        return self
+
+
+class ForgetsItsVocabulary(HasAVocabulary):
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._loop.vocabulary_tokens = None
+        return self
+
+
 class PromisesTooMuch(SimulatedEngine):
     def capabilities(self) -> Capabilities:
         can = super().capabilities()
@@ -139,13 +156,17 @@ class PromisesTooMuch(SimulatedEngine):
         (EntersTwice, "test_it_is_entered_once_at_a_time"),
         (WaitsBeforeItRaises, "test_a_failing_engine_fails_its_calls"),
         (TakesAnything, "test_a_call_that_never_fits_is_refused"),
+        (
+            ForgetsItsVocabulary,
+            "test_an_unknown_token_is_refused_to_its_call_alone",
+        ),
     ],
 )
 def test_a_fault_is_caught(engine: type[SimulatedEngine], test: str) -> None:
     """Each fault makes the test of its promise fail; a sound engine passes it."""
 
     class Contract(EngineContract):
-        maker = SimulatedEngine
+        maker: type[SimulatedEngine] = HasAVocabulary
 
         def make_engine(self) -> Engine:
             return self.maker(slots=4, kv_tokens=1024)

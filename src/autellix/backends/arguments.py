@@ -6,7 +6,7 @@ something is computed with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -55,6 +55,19 @@ def boolean(_: object, field: attrs.Attribute[Any], value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise TypeError(f"'{field.name}' must be a boolean: {value!r}")
+
+
+def one_of(choices: Collection[str], *, or_none: bool = False) -> Check:
+    """Check for one of a few strings."""
+
+    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+        if or_none and value is None:
+            return
+        if value not in choices:
+            known = ", ".join(map(repr, choices))
+            raise ValueError(f"'{field.name}' must be one of {known}: {value!r}")
+
+    return check
 
 
 def string(_: object, field: attrs.Attribute[Any], value: Any) -> None:

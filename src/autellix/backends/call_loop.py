@@ -17,6 +17,7 @@ import anyio.lowlevel
 import attrs
 
 from autellix.backends.live_call import LiveCall
+from autellix.backends.protocol import check_prompt
 from autellix.backends.stream import CallStream
 from autellix.core.facts import Ended
 from autellix.core.records import Outcome
@@ -44,10 +45,12 @@ class CallLoop(ABC):
     Attributes:
         name: Of the engine, for errors.
         max_call_tokens: Most tokens of prompt and output of a call.
+        vocabulary_tokens: Ids of prompts are below this; None: any.
     """
 
     name: str
     max_call_tokens: int
+    vocabulary_tokens: int | None = None
     limits: StepLimits
     blocks: KVBlocks
     costs: CostModel
@@ -160,6 +163,8 @@ class CallLoop(ABC):
     ) -> CallStream:
         """Take a call in; see ``Engine.submit``.
 
+        ``UnknownToken`` where its prompt has an id past the vocabulary.
+
         Raises:
             CallRejected: It can never fit.
             ValueError: Its output is to be held to a schema.
@@ -175,6 +180,7 @@ class CallLoop(ABC):
                 limit_tokens=self.max_call_tokens,
                 where=f"engine {self.name!r}",
             )
+        check_prompt(spec.prompt, self.vocabulary_tokens, f"engine {self.name!r}")
         scheduler.submit(spec, self._arrive_ns())
         stream = CallStream(partial(self._abort, spec.call_id))
         self._calls[spec.call_id] = call

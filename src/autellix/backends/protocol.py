@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import attrs
 
 from autellix.backends.arguments import boolean, integer, number
+from autellix.errors import UnknownToken
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -155,6 +156,8 @@ class Capabilities:
         max_context_tokens: Most tokens of prompt and output of one call.
         max_call_tokens: Most that fit the KV pool, at most ``max_context_tokens``.
         max_batch_calls: Slots.
+        vocabulary_tokens: Ids of prompts are below this, others are refused; None: the
+            engine takes any id.
         intake_limit_calls: Most calls the engine wants at a time (rule B4); None: any.
     """
 
@@ -167,7 +170,30 @@ class Capabilities:
     max_context_tokens: int
     max_call_tokens: int
     max_batch_calls: int
+    vocabulary_tokens: int | None = None
     intake_limit_calls: int | None = None
+
+
+def check_prompt(
+    prompt: Sequence[int], vocabulary_tokens: int | None, where: str
+) -> None:
+    """Refuse a prompt with an id that no model of that vocabulary can look up.
+
+    Args:
+        prompt: Ids, none negative.
+        vocabulary_tokens: How many there are; None: any.
+        where: What refuses it.
+
+    Raises:
+        UnknownToken: It has one.
+    """
+    if vocabulary_tokens is None:
+        return
+    largest = max(prompt, default=0)
+    if largest >= vocabulary_tokens:
+        raise UnknownToken(
+            token=largest, vocabulary_tokens=vocabulary_tokens, where=where
+        )
 
 
 class Engine(Protocol):
@@ -240,6 +266,8 @@ class Engine(Protocol):
 
         Raises:
             CallRejected: It can never fit this engine.
+            UnknownToken: An id of its prompt is not in the vocabulary. Where this comes
+                too late, one call's prompt takes the engine down for all.
             EngineLost: The engine is down.
         """
 

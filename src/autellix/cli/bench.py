@@ -60,28 +60,28 @@ def bench(options: BenchOptions) -> ExitCode:
     else:
         sweeps = sweeps_in(options.config)
     store = Store.open(options.out / _RESULTS)
-    is_interrupted = run_sweeps(sweeps, store, jobs=options.jobs)
+    code = run_sweeps(sweeps, store, jobs=options.jobs)
     results = [(sweep, store.of(sweep.points)) for sweep in sweeps]
     if any(found for _, found in results):
         text = report(results, options.command)
         (options.out / _TABLE).write_text(text, encoding="utf-8")
         print(text, flush=True)
-    if is_interrupted:
-        return ExitCode.INTERRUPTED
+    if code is ExitCode.INTERRUPTED:
+        return code
     for sweep, found in results:
         settings = settings_of(found, label(sweep.baseline))
         for number, setting in enumerate(settings, start=1):
             name = re.sub(r"[^a-z0-9]+", "-", f"{sweep.name} {number}".lower())
             _draw(setting, sweep.name, options.out, name)
     say(f"results, tables and pictures are in {options.out}")
-    return ExitCode.OK
+    return code
 
 
-def run_sweeps(sweeps: Sequence[Sweep], store: Store, *, jobs: int) -> bool:
+def run_sweeps(sweeps: Sequence[Sweep], store: Store, *, jobs: int) -> ExitCode:
     """Run what has no result yet, saying how far it is.
 
     Returns:
-        Whether Ctrl-C came.
+        Whether all went well, a run failed, or Ctrl-C came.
     """
     points = [point for sweep in sweeps for point in sweep.points]
     missing = len(store.missing(points))
@@ -89,12 +89,14 @@ def run_sweeps(sweeps: Sequence[Sweep], store: Store, *, jobs: int) -> bool:
     say(f"{total} runs, {missing} of them to do, {jobs} at a time")
     go = partial(run_missing, points, store, jobs=jobs, tell=_Teller())
     try:
-        anyio.run(go)
+        failures = anyio.run(go)
     except KeyboardInterrupt:
         done = total - len(store.missing(points))
         say(f"interrupted: {done} of {total} runs are done and kept in {store.path}")
-        return True
-    return False
+        return ExitCode.INTERRUPTED
+    for failure in failures:
+        say(f"failed: {failure}")
+    return ExitCode.FAILED if failures else ExitCode.OK
 
 
 @attrs.define(eq=False)

@@ -20,7 +20,7 @@ _OUT: Final = Path("autellix-bench")
 _POLICIES: Final = "fcfs,program-fcfs,mlfq,plas,atlas"
 _DEFAULTS: Final = {
     "name": "bench",
-    "workloads": ["chat"],
+    "workloads": [{"source": "chat", "longest_call_tokens": 32_768}],
     "policies": _POLICIES.split(","),
     "loads": [0.5, 1.0, 1.3],
     "seeds": 3,
@@ -43,7 +43,7 @@ the engines can do in full batches: below 1 expect ties. Results go to a file, a
 each; interrupted and asked again, only what is missing is run. A table in Markdown and
 pictures are made of them.
 
-  autellix bench --workload chat --policies fcfs,atlas --loads 0.5,1.3 --programs 300
+  autellix bench --workload chat --longest 32768 --policies fcfs,atlas --loads 0.5,1.3
   autellix bench --config bench.toml --out results
 
 A workload is a generator (chat, react, search, mixed) or a trace file.

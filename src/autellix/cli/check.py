@@ -1,15 +1,18 @@
-"""``autellix config check``: says what a configuration file comes to."""
+"""``autellix config check``: says what a configuration file comes to.
+
+In the file's own words, so that it can be copied from.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-
-import attrs
+from typing import Any
 
 from autellix import config
 from autellix.cli.exit_codes import ExitCode
+from autellix.cli.toml_text import plain_fields, toml_lines
 from autellix.config.faults import Faults, Findings
 from autellix.errors import ConfigError
 
@@ -28,10 +31,10 @@ def check(path: Path, *, as_json: bool) -> ExitCode:
     except Faults as found:
         raise found.together(f"in {path}") from None
     if as_json:
-        print(json.dumps(_told(settings), default=str, indent=2))
+        print(json.dumps(_told(settings), indent=2))
     else:
-        print(f"{path}: good")
-        print(*_lines(settings), sep="\n")
+        print(f"# {path}: good; with every default it reads")
+        print(*toml_lines(_file(settings)), sep="\n")
     return ExitCode.OK
 
 
@@ -52,27 +55,33 @@ def _check_model(engine: config.EngineSettings, path: str) -> None:
         raise ConfigError(f"{model!r} is no folder: there is no {folder}", path=path)
 
 
-def _told(settings: config.Config) -> dict[str, object]:
-    """Return what JSON is made of."""
+def _told(settings: config.Config) -> dict[str, Any]:
+    """Return what JSON is made of; engines with the names they will have."""
     return {
-        "policy": repr(settings.policy),
-        "balancer": repr(settings.balancer),
+        "policy": {"kind": settings.policy_kind, **plain_fields(settings.policy)},
+        "balancer": {"kind": settings.balancer_kind, **plain_fields(settings.balancer)},
         "engines": [
             {
                 "name": engine.name,
                 "backend": engine.backend,
-                "options": attrs.asdict(engine.options),
+                "options": plain_fields(engine.options),
             }
             for engine in settings.engines
         ],
     }
 
 
-def _lines(settings: config.Config) -> list[str]:
-    """Return what is read: every option, defaults included."""
-    lines = [f"policy: {settings.policy}", f"balancer: {settings.balancer}"]
-    for engine in settings.engines:
-        lines.append(f"engine {engine.name}: {engine.backend}")
-        options = attrs.asdict(engine.options, recurse=False)
-        lines += [f"  {name}: {value}" for name, value in options.items()]
-    return lines
+def _file(settings: config.Config) -> dict[str, Any]:
+    """Return the tables of a file that says all this, defaults included."""
+    told = _told(settings)
+    return {
+        "runtime": {
+            "shutdown_s": settings.shutdown_s,
+            "policy": told["policy"],
+            "balancer": told["balancer"],
+        },
+        "engines": [
+            {"backend": engine["backend"], **engine["options"]}
+            for engine in told["engines"]
+        ],
+    }

@@ -76,12 +76,12 @@ def replay(options: ReplayOptions) -> ExitCode:
     with ExitStack() as stack:
         folder = options.out or Path(stack.enter_context(TemporaryDirectory()))
         store = Store.open(folder / "results.jsonl")
-        is_interrupted = run_sweeps([sweep], store, jobs=options.jobs)
+        code = run_sweeps([sweep], store, jobs=options.jobs)
         results = store.of(sweep.points)
     if results:
         print(regrets(results))
-    if is_interrupted:
-        return ExitCode.INTERRUPTED
+    if code is not ExitCode.OK:
+        return code
     say(
         f"regret: how much longer than under {ORACLE}, which is told how much work "
         "each program has left"

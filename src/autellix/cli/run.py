@@ -20,9 +20,11 @@ from autellix.cli.progress import Watched, loading_shown, progress, say
 from autellix.cli.run_report import Ran, print_failures, print_text, told
 from autellix.errors import ConfigError
 from autellix.runtime import current_program
-from autellix.testing import run_virtual
+from autellix.testing import DeadlockError, VirtualTimeLoop
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from autellix.runtime import AutellixRuntime
 
 
@@ -66,12 +68,14 @@ def run(options: RunOptions) -> ExitCode:
             _check_counts(file, options)
             go = partial(_go, ran, settings.runtime(), file, options)
             if options.is_virtual:
-                run_virtual(go)
+                _run_virtual(go, ran)
             else:
                 anyio.run(go)
     except KeyboardInterrupt:
         ran.is_interrupted = True
         say("interrupted")
+    except DeadlockError as error:
+        ran.deadlock = error
     if options.as_json:
         print(json.dumps(told(ran), indent=2, default=str))
     else:
@@ -80,8 +84,25 @@ def run(options: RunOptions) -> ExitCode:
         print_failures(ran, file)
     if ran.is_interrupted:
         return ExitCode.INTERRUPTED
-    is_failed = ran.error is not None or any(one.error for one in ran.outcomes)
+    is_failed = ran.error or ran.deadlock or any(one.error for one in ran.outcomes)
     return ExitCode.FAILED if is_failed else ExitCode.OK
+
+
+def _run_virtual(go: Callable[[], Awaitable[None]], ran: Ran) -> None:
+    """Run under a virtual clock; ``DeadlockError`` where that can go no further.
+
+    What waits then is cancelled on the way out: it has to be seen before.
+    """
+
+    class Loop(VirtualTimeLoop):
+        def run_forever(self) -> None:
+            try:
+                super().run_forever()
+            except DeadlockError:
+                ran.recording.interrupt()
+                raise
+
+    anyio.run(go, backend="asyncio", backend_options={"loop_factory": Loop})
 
 
 def _check_counts(file: AgentFile, options: RunOptions) -> None:
@@ -119,13 +140,13 @@ async def _go(
     programs = (options.agents or 1) if file.agent else None
     watched = Watched(title=file.name, recording=ran.recording, programs=programs)
     watch = nullcontext() if options.is_virtual else _watch(watched, options)
-    async with runtime:
-        try:
-            with runtime.listen(ran.recording):
-                async with watch:
-                    serve = partial(_serve, ran, runtime, file, options)
-                    await serve_noting_interrupts(serve, ran.recording)
-        finally:
+    try:
+        with runtime.listen(ran.recording):
+            async with runtime, watch:
+                serve = partial(_serve, ran, runtime, file, options)
+                await serve_noting_interrupts(serve, ran.recording)
+    finally:
+        if runtime.cut is not None:  # it was entered, and is left: all has been booked
             ran.statistics = runtime.statistics()
 
 
@@ -140,6 +161,7 @@ async def _serve(
         agent = file.agent
 
         async def run_one(index: int) -> Any:
+            ran.began.add(index)
             return await agent(current_program(), index)
 
         runs = runtime.map(

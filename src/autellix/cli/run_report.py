@@ -16,6 +16,7 @@ from autellix.cli.recording import Recording
 if TYPE_CHECKING:
     from autellix.cli.agent_file import AgentFile
     from autellix.runtime import MapOutcome, Statistics
+    from autellix.testing import DeadlockError
 
 
 @attrs.define(eq=False)
@@ -27,6 +28,8 @@ class Ran:
         outcomes: Of the file's agent, as they ended.
         value: What the file's main returned.
         error: What it raised.
+        began: Runs of the file's agent, by index, that have begun.
+        deadlock: Why nothing could happen any more, where that was the end.
         statistics: What the runtime said at the end, however that came.
         is_interrupted: Whether that was Ctrl-C.
     """
@@ -35,6 +38,8 @@ class Ran:
     outcomes: list[MapOutcome[int, Any]] = attrs.field(factory=list)
     value: Any = None
     error: Exception | None = None
+    began: set[int] = attrs.field(factory=set)
+    deadlock: DeadlockError | None = None
     statistics: Statistics | None = None
     is_interrupted: bool = False
 
@@ -60,6 +65,24 @@ def print_failures(ran: Ran, file: AgentFile) -> None:
         say(one)
     if ran.error is not None:
         say(traceback_from(ran.error, file.path))
+    if ran.deadlock is not None:
+        say(_stuck(ran, file))
+
+
+def _stuck(ran: Ran, file: AgentFile) -> str:
+    """Say who waits for what will never come."""
+    waiting = sorted(ran.began - {one.index for one in ran.outcomes})
+    who = ", ".join(f"agent {index}" for index in waiting) if file.agent else "main"
+    programs = [
+        f"{track.name} ({program})"
+        for program, track in ran.recording.tracks.items()
+        if track.was_interrupted
+    ]
+    why, _, _ = str(ran.deadlock).partition("; waiting: ")  # there come tasks of ours
+    return (
+        f"autellix: {why}, and still waiting in {file.path}: {who}; "
+        f"programs: {', '.join(programs) or 'none'}"
+    )
 
 
 def _served(ran: Ran, statistics: Statistics) -> list[str]:
@@ -106,7 +129,7 @@ def told(ran: Ran) -> dict[str, Any]:
             for outcome in sorted(ran.outcomes, key=lambda one: one.index)
         ],
         "value": _plain(ran.value),
-        "error": repr(ran.error) if ran.error else None,
+        "error": repr(error) if (error := ran.error or ran.deadlock) else None,
         "programs": [
             {
                 "id": program,

@@ -17,6 +17,7 @@ balancer's table, beside ``kind``, the fields of its class.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -89,12 +90,16 @@ class Config:
         balancer: Chooses their engines; ``locality-aware`` where the file names none.
         engines: At least one, no two of one name.
         shutdown_s: How long engines may take to give everything back at the end.
+        policy_kind: What files call the policy.
+        balancer_kind: What they call the balancer.
     """
 
     policy: Policy
     balancer: Balancer
     engines: Sequence[EngineSettings]
     shutdown_s: float
+    policy_kind: str
+    balancer_kind: str
 
     def runtime(self) -> AutellixRuntime:
         """Return a new runtime with engines of its own; enter it to load them."""
@@ -130,11 +135,27 @@ def load_runtime(path: str | Path) -> AutellixRuntime:
 
 def _tables(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}{_line(text, error)}") from error
+
+
+def _line(text: str, error: tomllib.TOMLDecodeError) -> str:
+    """Return the line that an error of syntax is about; where it is the end, nothing.
+
+    Its number is an attribute only from Python 3.14 on.
+    """
+    place = re.search(r"at line (\d+)", str(error))
+    lines = text.split("\n")
+    if place is None or int(place[1]) > len(lines):
+        return ""
+    return f": {lines[int(place[1]) - 1].strip()}"
 
 
 def _config(tables: Table) -> Config:
@@ -149,10 +170,10 @@ def _config(tables: Table) -> Config:
     file = findings.of(structured, tables, _File, "")
     runtime = tables.get("runtime")
     named = runtime if isinstance(runtime, Mapping) else {}
-    policy = findings.of(policy_from, named.get("policy", _POLICY), "runtime.policy")
-    balancer = findings.of(
-        balancer_from, named.get("balancer", _BALANCER), "runtime.balancer"
-    )
+    policy_table = named.get("policy", _POLICY)
+    balancer_table = named.get("balancer", _BALANCER)
+    policy = findings.of(policy_from, policy_table, "runtime.policy")
+    balancer = findings.of(balancer_from, balancer_table, "runtime.balancer")
     listed = tables.get("engines")
     engines = [
         findings.of(engine_from, table, f"engines[{index}]")
@@ -166,7 +187,13 @@ def _config(tables: Table) -> Config:
         balancer=balancer,
         engines=[engine for engine in engines if engine is not None],
         shutdown_s=file.runtime.shutdown_s,
+        policy_kind=_kind(policy_table),
+        balancer_kind=_kind(balancer_table),
     )
+
+
+def _kind(value: str | Table) -> str:
+    return value if isinstance(value, str) else str(value["kind"])
 
 
 def _same_names(engines: Sequence[EngineSettings | None]) -> Iterator[ConfigError]:

@@ -86,8 +86,10 @@ def engine_from(value: Any, path: str) -> EngineSettings:
     backend, options, where = _split(value, "backend", path)
     options_class, make = _loaded(BACKENDS, "backend", backend, where)
     findings = Findings()
-    findings.of(_check_name, options, joined(path, "name"))
     built = findings.of(structured, options, options_class, path)
+    name_at = joined(path, "name")
+    if all(fault.path != name_at for fault in findings.faults):
+        findings.of(_check_name, options, name_at)
     findings.check()
     try:
         name = make(built).name
@@ -104,7 +106,7 @@ def _check_name(options: Table, path: str) -> None:
     """
     name = options.get("name")
     if isinstance(name, str) and not name.strip():
-        raise ConfigError(f"must not be empty: {name!r}", path=path)
+        raise ConfigError(f"'name' must not be empty: {name!r}", path=path)
 
 
 def _split(value: Any, key: str, path: str) -> tuple[str, Table, str]:

@@ -35,16 +35,13 @@ class Carried:
     gain: Interval | None
 
 
-def carried(
-    ours: Curve, baseline: Curve, latency: float, *, seed: int = 0
-) -> Carried | None:
+def carried(ours: Curve, baseline: Curve, latency: float) -> Carried | None:
     """Return what load is carried at a latency; None: less than the sweep has.
 
     Args:
         ours: Of the policy.
         baseline: Of what it is compared with; the same loads and seeds.
         latency: In the unit of the curves.
-        seed: Of the resampling over seeds.
     """
     seeds = range(len(next(iter(ours.values()))))
     load = _load_at(ours, latency, seeds)
@@ -57,7 +54,7 @@ def carried(
     gain = None
     if base is not None and not base_is_open:
         gain = bootstrap(
-            lambda picked: _gain(ours, baseline, latency, picked), len(seeds), seed=seed
+            lambda picked: _gain(ours, baseline, latency, picked), len(seeds)
         )
     return Carried(load=load, is_at_least=is_at_least, gain=gain)
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import attrs
 
+_SEED: Final = 0
 _RESAMPLES: Final = 2_000
 _TAIL: Final = 0.025
 
@@ -43,36 +44,32 @@ class Interval:
         return not self.low <= 1.0 <= self.high
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0) -> Interval:
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """Return the geometric mean of ours by theirs, with its interval.
 
     Args:
         ours: A positive figure for each seed.
         theirs: The same for the baseline, seeds in the same order.
-        seed: Of the resampling.
     """
     logs = [math.log(one / other) for one, other in zip(ours, theirs, strict=True)]
 
     def mean(picked: Sequence[int]) -> float:
         return math.exp(math.fsum(logs[index] for index in picked) / len(picked))
 
-    return bootstrap(mean, len(logs), seed=seed)
+    return bootstrap(mean, len(logs))
 
 
-def bootstrap(
-    figure: Callable[[Sequence[int]], float], count: int, *, seed: int = 0
-) -> Interval:
+def bootstrap(figure: Callable[[Sequence[int]], float], count: int) -> Interval:
     """Return a figure of all repeats, and the interval of what it is of resamples.
 
     Args:
         figure: Of repeats, given by their indices, any of them several times.
         count: How many repeats there are.
-        seed: Of the resampling.
     """
     value = figure(range(count))
     if count == 1:
         return Interval(value=value)
-    chance = random.Random(f"{seed}/bootstrap")
+    chance = random.Random(_SEED)
     drawn = sorted(
         figure(chance.choices(range(count), k=count)) for _ in range(_RESAMPLES)
     )

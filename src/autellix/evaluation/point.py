@@ -142,7 +142,9 @@ class Point:
     workload: Workload
     programs: int | None = attrs.field(validator=_count)
     arrivals: Arrival = attrs.field(default=Arrival.POISSON, converter=Arrival)
-    load: float | None = None
+    load: float | None = attrs.field(
+        default=None, converter=attrs.converters.optional(float)
+    )
     limit: int | None = attrs.field(default=None, validator=_count)
     seed: int = 0
     policy: Named

@@ -139,7 +139,7 @@ def check_source(workload: Workload) -> None:
         )
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _programs(
     workload: Workload, count: int | None, seed: int, *, is_recorded: bool
 ) -> Sequence[TraceProgram]:
@@ -167,7 +167,9 @@ def _generated(workload: Workload, count: int | None, seed: int) -> Trace:
     if count is None:
         raise ConfigError(f"how many programs of {workload.source!r} are there to be?")
     asked = count
-    while True:  # the first programs stay the same, more are added
+    if workload.longest_call_tokens is not None:
+        asked += count // 16 + 8  # a few are left out; the first stay the same
+    while True:
         trace = _adapted(workload, GENERATORS[workload.source](asked, seed=seed))
         if len(trace.programs) >= count:
             return _with(trace, trace.programs[:count])

@@ -58,8 +58,8 @@ class Result:
         rows: The programs, in order of arrival.
         wait_s: What the calls waited in sum, by reason (rule A9).
         counts: Steps, tokens and decisions, in sum over the engines.
-        cpu_s: CPU time of the run, seconds. The one thing here that differs when the
-            point is run again.
+        cpu_s: CPU time of the run without loading engines, seconds. The one thing here
+            that differs when a simulated point is run again.
     """
 
     point: Point

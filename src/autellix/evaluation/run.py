@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import gc
-import signal
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import anyio
-import anyio.to_process
 import attrs
+from anyio.lowlevel import checkpoint
+from anyio.streams.buffered import BufferedByteReceiveStream
 
-from autellix.errors import AutellixError, ConfigError
+from autellix.errors import AutellixError
 from autellix.evaluation.point import label
-from autellix.evaluation.programs import check_fit, programs_of
+from autellix.evaluation.programs import (
+    arrivals_of,
+    check_fit,
+    programs_of,
+    saturation_of,
+)
+from autellix.evaluation.result import Result
 from autellix.evaluation.setups import engines_of
-from autellix.evaluation.trial import run_point, serve_point
+from autellix.evaluation.trial import serve_point
+from autellix.evaluation.worker import COMMAND, ERROR
 from autellix.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
+    from anyio.abc import ByteReceiveStream, ByteSendStream
+
     from autellix.evaluation.point import Point
-    from autellix.evaluation.result import Result
     from autellix.evaluation.store import Store
+
+_LONGEST_LINE: Final = 2**30
 
 
 @attrs.frozen(kw_only=True)
@@ -46,70 +56,73 @@ async def run_missing(
     *,
     jobs: int,
     tell: Callable[[Progress], None],
-) -> None:
+) -> Sequence[str]:
     """Run what is missing; each result is in the store as soon as it is there.
 
     Points of simulated engines run in processes of their own, those of other engines
     here, one at a time, before them. Cancelled, what runs is given up and what has
     ended stays. What cannot be run is found before anything is: that is a
-    ``ConfigError`` or a ``TraceError``. A run that fails is an ``AutellixError``;
-    results of others are kept.
+    ``ConfigError`` or a ``TraceError``. A run that fails does not stop the others.
 
     Args:
         points: Those with a result are not run again.
         store: Takes the results.
         jobs: How many processes.
         tell: Called when a point has ended.
+
+    Returns:
+        What is to be said of each run that failed.
     """
     missing = store.missing(points)
-    check_points(missing)
+    await check_points(missing)
     progress = _Progress(points=points, store=store, tell=tell)
     for point in missing:
         if not point.setup.is_virtual:
-            progress.add(await serve_point(point))
-    limiter = anyio.CapacityLimiter(jobs)
-
-    async def run(point: Point) -> None:
-        try:
-            result = await anyio.to_process.run_sync(
-                _run_in_worker, point, cancellable=True, limiter=limiter
-            )
-        except anyio.BrokenWorkerProcess as error:
-            raise AutellixError(
-                f"the process of a run died ({label(point.policy)} on "
-                f"{point.workload.name}), perhaps for want of memory: try fewer jobs"
-            ) from error
-        progress.add(result)
-
+            try:
+                progress.add(await serve_point(point))
+            except AutellixError as error:
+                progress.failures.append(f"{_name(point)}: {error}")
+    to_do = iter([point for point in missing if point.setup.is_virtual])
     async with Tasks() as tasks:
-        for point in missing:
-            if point.setup.is_virtual:
-                tasks.start_soon(run, point, name=point.key)
+        for number in range(jobs):
+            tasks.start_soon(_run_all, to_do, progress, name=f"worker {number}")
+    return progress.failures
 
 
-def check_points(points: Sequence[Point]) -> None:
-    """Check that programs are there and fit, of all points that can tell beforehand.
+async def check_points(points: Sequence[Point]) -> None:
+    """Check that programs fit and can arrive, of all points that tell beforehand.
 
     Errors are ``ConfigError`` and ``TraceError``.
     """
     checked = set()
     for point in points:
-        if point.setup.is_virtual:
+        load = 1.0 if point.arrivals.has_load else None
+        alike = attrs.evolve(point, policy="", balancer="", load=load).key
+        if point.setup.is_virtual and alike not in checked:
+            checked.add(alike)
+            programs = programs_of(point)
+            arrivals_of(point, programs, saturation_of(point, programs))
             (engine, *_) = engines_of(point.setup)
             limit_tokens = engine.capabilities().max_call_tokens
-            kind = (point.workload, point.programs, point.seed, point.arrivals)
-            if (kind, limit_tokens) not in checked:
-                checked.add((kind, limit_tokens))
-                check_fit(point.workload, programs_of(point), limit_tokens)
+            check_fit(point.workload, programs, limit_tokens)
+            await checkpoint()  # to make programs takes long enough for a Ctrl-C
 
 
 @attrs.define(eq=False)
 class _Progress:
-    """Takes results in, and tells how far it is."""
+    """Takes results in, and tells how far it is.
+
+    Attributes:
+        points: All that there will be results of.
+        store: Keeps the results.
+        tell: Is told.
+        failures: What is to be said of runs that failed.
+    """
 
     points: Sequence[Point]
     store: Store
     tell: Callable[[Progress], None]
+    failures: list[str] = attrs.field(factory=list, init=False)
     _began_s: float = attrs.field(factory=anyio.current_time, init=False)
     _cpu_s: float = attrs.field(default=0.0, init=False)
 
@@ -139,26 +152,51 @@ class _Progress:
         return sum(means_s.get(_size(point), typical_s) for point in missing)
 
 
+def _name(point: Point) -> str:
+    load = "" if point.load is None else f" at load {point.load:g}"
+    return f"{label(point.policy)} on {point.workload.name}{load}, seed {point.seed}"
+
+
 def _size(point: Point) -> object:
     return point.workload, point.programs, point.setup.engines
 
 
-def _run_in_worker(point: Point) -> Result:
-    """Run a point in a process that does nothing else.
+async def _run_all(points: Iterator[Point], progress: _Progress) -> None:
+    """Run points in a process of their own until there are none left.
+
+    Several share the iterator: each takes what comes next. After a failure they go on
+    in a new process.
+    """
+    point = next(points, None)
+    while point is not None:
+        async with await anyio.open_process(COMMAND, stderr=None) as process:
+            try:
+                while point is not None and process.stdin and process.stdout:
+                    into, out_of = process.stdin, process.stdout
+                    progress.add(await _run(point, into, out_of))
+                    point = next(points, None)
+            except AutellixError as error:
+                progress.failures.append(str(error))
+                point = next(points, None)
+
+
+async def _run(point: Point, into: ByteSendStream, out_of: ByteReceiveStream) -> Result:
+    """Have a point run.
 
     Raises:
-        ConfigError: It cannot be run.
-        AutellixError: In place of any other error of ours.
+        AutellixError: It could not be, or the process died.
     """
-    # Ctrl-C reaches the whole group of processes; the parent ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A simulation leaves no cycles behind, and to look for them among thousands of
-    # prompts time and again would cost a seventh of the whole.
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 50)
+    which = _name(point)
+    lines = BufferedByteReceiveStream(out_of)  # empty between lines
     try:
-        return run_point(point)
-    except ConfigError:
-        raise
-    except AutellixError as error:  # not all kinds of them can cross to the parent
-        raise AutellixError(f"{type(error).__name__}: {error}") from None
+        await into.send(json.dumps(point.to_json()).encode() + b"\n")
+        line = await lines.receive_until(b"\n", _LONGEST_LINE)
+    except (anyio.BrokenResourceError, anyio.IncompleteRead) as error:
+        raise AutellixError(
+            f"{which}: its process died; if nothing is said above about why, perhaps "
+            "for want of memory: try fewer jobs"
+        ) from error
+    told = line.decode()
+    if told.startswith(f'{{"{ERROR}"'):
+        raise AutellixError(f"{which}: {json.loads(told)[ERROR]}")
+    return Result.from_line(told)

@@ -40,14 +40,15 @@ def report(sweeps: Sequence[tuple[Sweep, Sequence[Result]]], command: str) -> st
     everything = {
         result.point.key: result for _, results in sweeps for result in results
     }
-    codes = sorted({result.code for result in everything.values()})
-    code = ", ".join(f"`{one}`" for one in codes)
+    codes = {(one.point.setup.backend, one.code) for one in everything.values()}
+    code = ", ".join(f"`{name}` ({backend})" for backend, name in sorted(codes))
+    is_mixed = len(codes) > len({backend for backend, _ in codes})
     version = version_of(everything.values())
     lines = [
         f"Command: `{command}`",
         "",
         f"Results: {SCHEMA}, {len(everything)} runs, version `{version}`, code {code}.",
-        *(["**Not all runs are of the same code.**"] if len(codes) > 1 else []),
+        *(["**Not all runs are of the same code.**"] if is_mixed else []),
         "",
         _NOTES,
     ]
@@ -66,6 +67,16 @@ def report(sweeps: Sequence[tuple[Sweep, Sequence[Result]]], command: str) -> st
 def _setting(setting: Setting) -> Iterator[str]:
     yield f"### {setting.title}"
     yield ""
+    rates = [
+        result.saturation_per_s
+        for row in setting.cells.values()
+        for cell in row.values()
+        for result in cell.results.values()
+    ]
+    low, high = _number(min(rates)), _number(max(rates))
+    between = low if low == high else f"{low} to {high}, by seed"
+    yield f"Saturation (load 1), programs/s: {between}."
+    yield ""
     yield from _table(_latency_head(), _rows(setting, _latency))
     yield from _table(_where_head(), _rows(setting, _where))
     yield from _equal_latency(setting)
@@ -73,8 +84,9 @@ def _setting(setting: Setting) -> Iterator[str]:
 
 
 def _latency_head() -> Sequence[str]:
-    times = ("mean, s", "x", "P95, s", "s/token", "x", "P95", "x", "P99", "x")
-    return ("load", "policy", *times, "makespan, s", "fairness")
+    times = ("mean, s", "x", "P95, s")
+    tokens = ("s/token", "x", "P95 s/token", "x", "P99 s/token", "x")
+    return ("load", "policy", *times, *tokens, "makespan, s", "fairness")
 
 
 def _latency(setting: Setting, cell: Cell) -> Iterator[str]:
@@ -150,7 +162,7 @@ def _classes(setting: Setting) -> Iterator[str]:
                 rows.append([_load(load), name, policy, *figures])
     if len({row[1] for row in rows}) > 1:
         rows.sort(key=lambda row: row[:2])
-        head = ("load", "class", "policy", "mean, s", "s/token", "P95")
+        head = ("load", "class", "policy", "mean, s", "s/token", "P95 s/token")
         yield from _table(head, rows)
 
 

@@ -71,8 +71,8 @@ async def serve_point(point: Point) -> Result:
         policy=policy_from(point.policy, "policy"),
         balancer=balancer_from(point.balancer, "balancer"),
     )
-    began_s = time.process_time()
     async with runtime:
+        began_s = time.process_time()
         for engine in engines:
             limit_tokens = engine.capabilities().max_call_tokens
             check_fit(point.workload, programs, limit_tokens)
@@ -80,6 +80,7 @@ async def serve_point(point: Point) -> Result:
             runtime, programs, arrivals, seed=point.seed, limit=point.limit
         )
         seen = runtime.statistics()
+        cpu_s = time.process_time() - began_s
     return Result(
         point=point,
         code=code_digest(point.setup.backend),
@@ -87,7 +88,7 @@ async def serve_point(point: Point) -> Result:
         rows=_rows(point, programs, replayed),
         wait_s={reason.value: s for reason, s in seen.wait_s.items()},
         counts=_counts(seen),
-        cpu_s=time.process_time() - began_s,
+        cpu_s=cpu_s,
     )
 
 

@@ -6,12 +6,9 @@ import importlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
-from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
-
-import anyio
 
 from autellix.balancers import LocalityAware
 from autellix.core.process_table import ProcessTable
@@ -93,9 +90,8 @@ class AutellixRuntime(Caller):
             raise ValueError(f"shutdown_s must not be negative: {shutdown_s}")
         self.cut: Cut | None = None
         self._policy = policy
-        self._shutdown_s = shutdown_s
         self._table = ProcessTable(CheckedPolicy(policy))
-        self._fleet = Fleet(engines)
+        self._fleet = Fleet(engines, shutdown_s)
         self._totals = Totals()
         self._events = Events()
         self._telling = Telling(self._events, self._table)
@@ -105,7 +101,7 @@ class AutellixRuntime(Caller):
         self._late: LateBinding | None = None
         self._block = AsyncExitStack()
         self._is_used = False
-        self._left_at_s: float | None = None
+        self._last: Statistics | None = None
 
     @classmethod
     def from_config(cls, path: str | PathLike[str]) -> AutellixRuntime:
@@ -134,8 +130,10 @@ class AutellixRuntime(Caller):
         try:
             async with AsyncExitStack() as loading:
                 group = await loading.enter_async_context(Tasks())
-                loading.callback(self._stop, group)
-                await self._load(group)
+                loading.callback(self._fleet.stop, group)
+                await self._fleet.load(
+                    group, self._policy, self._telling.fact, self._dispatch.lost
+                )
                 self._begin(group)
                 self._block = loading.pop_all()
         finally:
@@ -153,28 +151,16 @@ class AutellixRuntime(Caller):
         An error of the block comes out as it is, not in a group.
         """
         programs, calls = self._dispatch.close()
-        self._left_at_s = anyio.current_time()
+        self._fleet.note_leaving()
         try:
             return await self._block.__aexit__(kind, error, traceback)
         finally:
             self._events.close()
+            self._last = self._snapshot()
             slow = tuple(handle.name for handle in self._fleet if handle.was_cut)
             self.cut = Cut(programs=programs, calls=calls, engines=slow)
             if self.cut != Cut():
                 _logger.warning("runtime left with work under way: %s", self.cut)
-
-    async def _load(self, group: TaskGroup) -> None:
-        for handle in self._fleet:
-            group.start_soon(
-                handle.live,
-                self._policy,
-                partial(self._telling.fact, handle.name),
-                self._dispatch.lost,
-                self._give_up_at_s,
-                name=f"engine {handle.name}",
-            )
-        for handle in self._fleet:
-            await handle.came_up.wait()
 
     def _begin(self, group: TaskGroup) -> None:
         self._calibration = Calibration(self._policy, self._table, self._fleet)
@@ -189,21 +175,6 @@ class AutellixRuntime(Caller):
             )
             group.start_soon(self._late.watch, name="late binding")
         self._dispatch.begin(self._calibration, self._late)
-
-    def _stop(self, group: TaskGroup) -> None:
-        for handle in self._fleet:
-            handle.stop()
-        group.start_soon(
-            self._fleet.watch_leaving, self._give_up_at_s(), name="leaving"
-        )
-        group.cancel_scope.cancel()
-
-    def _give_up_at_s(self) -> float:
-        """Return when an engine that leaves now has to have given everything back."""
-        left_at_s = self._left_at_s
-        return (
-            anyio.current_time() if left_at_s is None else left_at_s
-        ) + self._shutdown_s
 
     # -- programs and calls ------------------------------------------------------
 
@@ -285,8 +256,17 @@ class AutellixRuntime(Caller):
     # -- what can be seen --------------------------------------------------------
 
     def statistics(self) -> Statistics:
-        """Return a snapshot of programs, calls and engines, while the block runs."""
+        """Return a snapshot of programs, calls and engines.
+
+        After the block it is the last one, with the calls that leaving has cancelled.
+        ``RuntimeClosed`` before the block.
+        """
+        if self._last is not None:
+            return self._last
         self._dispatch.check_open()
+        return self._snapshot()
+
+    def _snapshot(self) -> Statistics:
         calibration = self._calibration
         return self._totals.snapshot(
             self._fleet,

@@ -32,7 +32,8 @@ class Caller(ABC):
         """Return the continuation of a text, or of token ids.
 
         Cancelling this cancels the call. ``CallRejected`` if it can never fit,
-        ``CallFailed`` with the cause if its engine failed.
+        ``UnknownToken`` if an id is past the model's vocabulary, ``CallFailed`` with
+        the cause if its engine failed.
 
         Args:
             prompt: Text as the model reads it, special tokens and all; or token ids.

@@ -19,6 +19,7 @@ from autellix.errors import (
     EngineLost,
     ProgramClosed,
     RuntimeClosed,
+    UnknownToken,
 )
 from autellix.runtime.session import OpenCall
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from autellix.balancers import Balancer, Choice
     from autellix.core.records import CallReport
     from autellix.runtime.calibration import Calibration
-    from autellix.runtime.fleet import EngineHandle, Fleet
+    from autellix.runtime.engine_handle import EngineHandle
+    from autellix.runtime.fleet import Fleet
     from autellix.runtime.late_binding import LateBinding
     from autellix.runtime.ledger import Ledger
     from autellix.runtime.request import Request
@@ -129,8 +131,9 @@ class Dispatch:
         """Send a call to an engine, or let it wait for one.
 
         ``RuntimeClosed`` outside of the runtime's block, ``UnknownModel`` where no
-        engine runs the model, ``CallRejected`` if none can ever take the call (rule
-        S9), ``EngineLost`` if all that could are lost.
+        engine runs the model, ``UnknownToken`` where an id of the prompt is not in its
+        vocabulary, ``CallRejected`` if none can ever take the call (rule S9),
+        ``EngineLost`` if all that could are lost.
 
         Raises:
             ProgramClosed: The program's block has ended.
@@ -140,6 +143,7 @@ class Dispatch:
             raise ProgramClosed(session.name)
         model = self.fleet.model(request.model)
         prompt, text = session.read(request, model, self.fleet.tokenizer(model))
+        self.fleet.check_prompt(model, prompt)
         call = OpenCall(
             session=session, request=request, model=model, prompt=prompt, text=text
         )
@@ -275,7 +279,7 @@ class Dispatch:
     def give_up(self, call: OpenCall, error: Exception) -> None:
         """End a call that its consumer waits for and no engine has."""
         call.error = error
-        if isinstance(error, CallRejected):
+        if isinstance(error, CallRejected | UnknownToken):
             self._ledger.refuse(call)
         else:
             self._ledger.end_unsent(call, Outcome.FAILED)

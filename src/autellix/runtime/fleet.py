@@ -1,174 +1,109 @@
-"""The engines of a runtime: their lives, their loads, and who may take a call."""
+"""The engines of a runtime: loaded and left together, and who may take a call."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
-import attrs
 
-from autellix.balancers import EngineView
-from autellix.errors import CallRejected, EngineLost, InvariantError, UnknownModel
+from autellix.backends.protocol import check_prompt
+from autellix.errors import CallRejected, EngineLost, UnknownModel
+from autellix.runtime.engine_handle import EngineHandle
 
 if TYPE_CHECKING:
-    from autellix.backends.protocol import Capabilities, Engine, Tokenizer
+    from anyio.abc import TaskGroup
+
+    from autellix.backends.protocol import Engine, Tokenizer
     from autellix.core.facts import Fact
     from autellix.core.ranking import Policy
 
 _logger = logging.getLogger(__name__)
 
 
-@attrs.define(eq=False)
-class EngineHandle:
-    """One engine, and what the runtime knows of it.
+class Fleet:
+    """All engines of a runtime, in the order in which they were given.
 
-    Attributes:
-        engine: The engine itself.
-        calls: Its load: calls sent to it and not ended, counted here (rule B2).
-        is_up: Whether it takes calls.
-        loss: Why it is down, once it was lost.
-        was_cut: Whether it had not given everything back when the time was up.
-        came_up: Set once it takes calls.
-        stopped: Set once it takes no more steps.
+    Args:
+        engines: At least one, each with a name of its own.
+        shutdown_s: How long they may take to give everything back.
     """
 
-    engine: Engine
-    calls: int = attrs.field(default=0, init=False)
-    is_up: bool = attrs.field(default=False, init=False)
-    loss: EngineLost | None = attrs.field(default=None, init=False)
-    was_cut: bool = attrs.field(default=False, init=False)
-    came_up: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    stopped: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _capabilities: Capabilities | None = attrs.field(default=None, init=False)
-    _serving: anyio.CancelScope | None = attrs.field(default=None, init=False)
-    _is_stopped: bool = attrs.field(default=False, init=False)
+    __slots__ = ("_handles", "_left_at_s", "_models", "_shutdown_s")
 
-    @property
-    def name(self) -> str:
-        """Unique in the runtime."""
-        return self.engine.name
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the engine can do, as it said when it came up.
-
-        Raises:
-            InvariantError: It has not come up yet.
-        """
-        if self._capabilities is None:
-            raise InvariantError(f"engine {self.name!r} has not come up yet")
-        return self._capabilities
-
-    @property
-    def intake_limit(self) -> int | None:
-        """Most calls it wants at a time (rule B4); None: any."""
-        return self.capabilities.intake_limit_calls
-
-    def view(self) -> EngineView:
-        """Return what a balancer may see of it."""
-        return EngineView(
-            name=self.engine.name,
-            model=self.engine.model,
-            calls=self.calls,
-            is_up=self.is_up,
-            max_call_tokens=self.capabilities.max_call_tokens,
-            costs=self.engine.costs,
-        )
-
-    async def live(
-        self,
-        policy: Policy,
-        listener: Callable[[Fact], None],
-        lost: Callable[[EngineHandle, EngineLost], None],
-        give_up_at_s: Callable[[], float],
-    ) -> None:
-        """Enter the engine, serve until stopped or lost, leave it: in one task.
-
-        Once up it is shielded: when everything is cancelled, what uses the engine must
-        be gone before the engine is, or cancelled calls would see a lost engine. And a
-        step under way is waited for, however long: leaving frees the memory it uses.
-        ``EngineLost`` where it failed before it could take a call.
-
-        Args:
-            policy: For the engine's scheduler.
-            listener: Gets the engine's facts.
-            lost: Called as soon as the engine is lost.
-            give_up_at_s: Until when an engine that leaves has to be out.
-        """
-        try:
-            await self.engine.__aenter__()
-        except BaseException:
-            self.stopped.set()
-            raise
-        try:
-            await self._serve(policy, listener, lost)
-        finally:
-            self.stopped.set()
-            await self._leave(give_up_at_s())
-
-    async def _serve(
-        self,
-        policy: Policy,
-        listener: Callable[[Fact], None],
-        lost: Callable[[EngineHandle, EngineLost], None],
-    ) -> None:
-        try:
-            with anyio.CancelScope() as self._serving:
-                came_up = _CameUp(partial(self._come_up, self._serving))
-                await self.engine.serve(policy, listener, task_status=came_up)
-            if not self._serving.cancel_called:
-                words = f"engine {self.name!r} stopped serving by itself"
-                lost(self, EngineLost(words, engine=self.name))
-        except EngineLost as error:
-            if self._capabilities is None:
-                raise
-            lost(self, error)
-
-    async def _leave(self, deadline_s: float) -> None:
-        is_late = anyio.current_time() > deadline_s
-        with anyio.CancelScope(deadline=deadline_s, shield=True) as leaving:
-            await self.engine.__aexit__(*sys.exc_info())
-        self.was_cut = is_late or leaving.cancelled_caught
-
-    def stop(self) -> None:
-        """Let the engine end what it is at, and leave."""
-        self._is_stopped = True
-        if self._serving is not None:
-            self._serving.cancel()
-
-    def _come_up(self, serving: anyio.CancelScope) -> None:
-        self._capabilities = self.engine.capabilities()
-        serving.shield = not self._is_stopped
-        self.is_up = True
-        self.came_up.set()
-
-
-@attrs.frozen
-class _CameUp:
-    """The ``task_status`` of an engine; says so before anyone else gets to run."""
-
-    _come_up: Callable[[], None]
-
-    def started(self, value: None = None) -> None:
-        del value
-        self._come_up()
-
-
-class Fleet:
-    """All engines of a runtime, in the order in which they were given."""
-
-    __slots__ = ("_handles", "_models")
-
-    def __init__(self, engines: Sequence[Engine]) -> None:
+    def __init__(self, engines: Sequence[Engine], shutdown_s: float) -> None:
         _check_engines(engines)
+        self._shutdown_s = shutdown_s
+        self._left_at_s: float | None = None
         self._handles = {engine.name: EngineHandle(engine) for engine in engines}
         self._models: dict[str, list[EngineHandle]] = {}
         for handle in self._handles.values():
             self._models.setdefault(handle.engine.model, []).append(handle)
+
+    # -- life --------------------------------------------------------------------
+
+    async def load(
+        self,
+        group: TaskGroup,
+        policy: Policy,
+        tell: Callable[[str, Fact], None],
+        lost: Callable[[EngineHandle, EngineLost], None],
+    ) -> None:
+        """Let all engines live in ``group``; return once every one takes calls.
+
+        Args:
+            group: In which one that cannot be loaded raises its ``EngineError``.
+            policy: For their schedulers.
+            tell: Gets the name of an engine, and its facts.
+            lost: Called as soon as an engine is lost.
+        """
+        for handle in self:
+            group.start_soon(
+                handle.live,
+                policy,
+                partial(tell, handle.name),
+                lost,
+                self._give_up_at_s,
+                name=f"engine {handle.name}",
+            )
+        for handle in self:
+            await handle.came_up.wait()
+
+    def note_leaving(self) -> None:
+        """Begin to count the time that engines may take to give everything back."""
+        self._left_at_s = anyio.current_time()
+
+    def stop(self, group: TaskGroup) -> None:
+        """Let all engines end what they are at, and leave; cancel what else runs."""
+        for handle in self:
+            handle.stop()
+        group.start_soon(self._watch_leaving, self._give_up_at_s(), name="leaving")
+        group.cancel_scope.cancel()
+
+    def _give_up_at_s(self) -> float:
+        """Return when an engine that leaves now has to have given everything back."""
+        left_at_s = self._left_at_s
+        return (
+            anyio.current_time() if left_at_s is None else left_at_s
+        ) + self._shutdown_s
+
+    async def _watch_leaving(self, deadline_s: float) -> None:
+        """Say which engines are at a step still, if any are when the time is up."""
+        began_s = anyio.current_time()
+        with anyio.CancelScope(deadline=deadline_s, shield=True) as waiting:
+            for handle in self:
+                await handle.stopped.wait()
+        if waiting.cancelled_caught:
+            slow = [handle.name for handle in self if not handle.stopped.is_set()]
+            _logger.warning(
+                "leaving waits for a step under way, after %g s: %s",
+                deadline_s - began_s,
+                ", ".join(map(repr, slow)),
+            )
+
+    # -- who is there ------------------------------------------------------------
 
     def __iter__(self) -> Iterator[EngineHandle]:
         """Iterate over the engines, those that are down included."""
@@ -191,8 +126,19 @@ class Fleet:
         return name
 
     def tokenizer(self, model: str) -> Tokenizer:
-        """Return the tokenizer of a model."""
-        return self._models[model][0].engine.tokenizer
+        """Return the tokenizer of a model, also when its engines are lost."""
+        return self._models[model][0].tokenizer
+
+    def check_prompt(self, model: str, prompt: Sequence[int]) -> None:
+        """Refuse a prompt with ids that an engine of the model cannot take.
+
+        ``UnknownToken`` if it has one.
+        """
+        sizes = [
+            handle.capabilities.vocabulary_tokens for handle in self._models[model]
+        ]
+        known = [size for size in sizes if size is not None]
+        check_prompt(prompt, min(known, default=None), f"model {model!r}")
 
     def eligible(self, model: str, tokens: int) -> list[EngineHandle]:
         """Return the engines that may take a call of ``tokens`` (B3); maybe none."""
@@ -201,20 +147,6 @@ class Fleet:
             for handle in self._models[model]
             if handle.is_up and tokens <= handle.capabilities.max_call_tokens
         ]
-
-    async def watch_leaving(self, deadline_s: float) -> None:
-        """Say which engines are at a step still, if any are when the time is up."""
-        began_s = anyio.current_time()
-        with anyio.CancelScope(deadline=deadline_s, shield=True) as waiting:
-            for handle in self:
-                await handle.stopped.wait()
-        if waiting.cancelled_caught:
-            slow = [handle.name for handle in self if not handle.stopped.is_set()]
-            _logger.warning(
-                "leaving waits for a step under way, after %g s: %s",
-                deadline_s - began_s,
-                ", ".join(map(repr, slow)),
-            )
 
     def refusal(self, model: str, tokens: int) -> CallRejected | EngineLost:
         """Return why none takes a call: too large (S9), or those it fits are lost."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from autellix.core.process_table import ProcessTable
     from autellix.core.ranking import Policy, Ranking
     from autellix.core.records import CallReport
-    from autellix.runtime.fleet import EngineHandle, Fleet
+    from autellix.runtime.engine_handle import EngineHandle
+    from autellix.runtime.fleet import Fleet
     from autellix.runtime.session import OpenCall
 
 

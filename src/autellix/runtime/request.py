@@ -19,6 +19,7 @@ CheckedPrompt: TypeAlias = str | tuple[int, ...] | tuple[Message, ...]
 
 DEFAULT_MAX_TOKENS: Final = 256
 
+_LARGEST_ID: Final = 2**32 - 1  # four bytes hold any vocabulary
 _SAMPLING: Final = frozenset(field.name for field in attrs.fields(Sampling))
 
 
@@ -133,27 +134,67 @@ def _unknown(name: str) -> str:
 def checked_text_or_ids(prompt: str | Sequence[int]) -> str | tuple[int, ...]:
     """Return a prompt that is text or token ids.
 
+    ``ValueError`` and ``TypeError`` also where UTF-8 cannot hold the text, or where an
+    id is none.
+
     Raises:
         TypeError: It is something else.
-        ValueError: It is empty, or an id is negative.
+        ValueError: It is empty.
     """
     if not _is_sequence(prompt):
         raise TypeError(f"a prompt is text or token ids: got {prompt!r}")
     if not prompt:
         raise ValueError(f"a prompt must not be empty: got {prompt!r}")
     if isinstance(prompt, str):
+        _check_text(prompt, "a prompt")
         return prompt
+    return _plain_ids(prompt)
+
+
+def _plain_ids(prompt: Sequence[int]) -> tuple[int, ...]:
+    """Return ids as plain integers: those of other libraries are taken, booleans not.
+
+    There may be thousands: they are looked at one by one only to say what is wrong.
+    """
+    kinds = set(map(type, prompt))
+    ids = None if bool in kinds else _as_array(prompt)
+    if ids is None:
+        at, wrong = next(one for one in enumerate(prompt) if not _is_id(one[1]))
+        raise (ValueError if type(wrong) is int else TypeError)(
+            f"token ids are integers from 0 to {_LARGEST_ID}: got {wrong!r} at {at}"
+        )
+    return tuple(prompt) if kinds == {int} else tuple(ids)
+
+
+def _is_id(token: int) -> bool:
+    return not isinstance(token, bool) and _as_array([token]) is not None
+
+
+def _as_array(ids: Sequence[int]) -> array[int] | None:
+    """Return ids in four bytes each; None where one does not go into them."""
     try:
-        array("Q", prompt)  # the quickest way to look at thousands
-    except OverflowError as error:
+        return array("I", ids)
+    except (TypeError, OverflowError):
+        return None
+
+
+def _check_text(text: str, what: str) -> None:
+    """Refuse half of a surrogate pair, at which tokenizers break down.
+
+    Raises:
+        ValueError: There is one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
         raise ValueError(
-            f"token ids must not be negative: got {min(prompt)}"
+            f"{what} must be text that UTF-8 can hold: "
+            f"got {text[error.start]!r} at {error.start}"
         ) from error
-    return tuple(prompt)
 
 
 def checked_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Return the messages of a chat.
+    """Return the messages of a chat; ``ValueError`` where UTF-8 cannot hold a text.
 
     Raises:
         TypeError: They are something else, or one has no role or content.
@@ -169,6 +210,7 @@ def checked_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
         for key in ("role", "content"):
             if not isinstance(message.get(key), str):
                 raise TypeError(f"a message needs a text as {key!r}: got {message!r}")
+            _check_text(message[key], f"the {key} of a message")
     return tuple(messages)
 
 

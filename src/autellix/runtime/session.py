@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from autellix.backends.protocol import Tokenizer
     from autellix.backends.stream import CallStream
     from autellix.core.records import CallReport, CallSpec
-    from autellix.runtime.fleet import EngineHandle
+    from autellix.runtime.engine_handle import EngineHandle
     from autellix.runtime.request import Request
     from autellix.runtime.result import CallResult
 

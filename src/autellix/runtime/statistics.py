@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from autellix.core.records import CallReport
     from autellix.core.snapshot import EngineStatistics
     from autellix.policies.gittins import IndexTable
-    from autellix.runtime.fleet import EngineHandle, Fleet
+    from autellix.runtime.engine_handle import EngineHandle
+    from autellix.runtime.fleet import Fleet
 
 
 @attrs.frozen(kw_only=True)

@@ -127,4 +127,5 @@ def test_of_two_that_want_it_one_builds_and_the_other_waits(tmp_path: Path) -> N
     obtain(tmp_path / "model", build, note)
     first.join(5)
     assert build.builds == 1
-    assert said == ["waiting for whoever prepares model"]
+    (line,) = said
+    assert line.startswith("model is being prepared by another engine; ")

@@ -120,6 +120,15 @@ def test_truncated_weights_are_refused(copy: Path) -> None:
     assert refused(copy).__cause__ is not None
 
 
+def test_of_all_that_is_wrong_the_weights_come_first(copy: Path) -> None:
+    """In a line: a library's advice on tokenizers mends no file that is garbage."""
+    (copy / "model.safetensors").write_bytes(b"garbage")
+    (copy / "tokenizer.json").unlink()
+    message = str(refused(copy))
+    assert "the network with its weights cannot be loaded: " in message
+    assert "\n" not in message
+
+
 def test_weights_that_are_not_there_are_refused(copy: Path) -> None:
     """Neither as safetensors nor in a format that could run code."""
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
@@ -141,7 +150,9 @@ def test_a_weight_of_another_shape_is_refused(copy: Path) -> None:
 def test_a_missing_tokenizer_is_refused(copy: Path) -> None:
     """A model without one cannot be talked to."""
     (copy / "tokenizer.json").unlink()
-    assert refused(copy).__cause__ is not None
+    error = refused(copy)
+    assert "its tokenizer cannot be loaded: " in str(error)
+    assert error.__cause__ is not None
 
 
 def test_quantised_weights_are_refused(copy: Path) -> None:

@@ -67,7 +67,6 @@ def dummy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "num_key_value_heads": 2,
         "head_dim": 32,
         "max_position_embeddings": 2048,
-        "torch_dtype": "float32",
     }
     (folder / "config.json").write_text(json.dumps(config))
     return folder

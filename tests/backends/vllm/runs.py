@@ -14,6 +14,7 @@ from autellix.backends.protocol import EngineCall, Sampling
 from autellix.backends.vllm import VllmEngine
 from autellix.backends.vllm.engine_args import engine_args
 from autellix.backends.vllm.in_process import InProcessDriver
+from autellix.backends.vllm.surface import use_of
 from autellix.core.cost_model import CostModel
 from autellix.core.records import CallSpec, Job
 from autellix.testing.engine_bench import EngineBench, serving
@@ -104,7 +105,7 @@ class Recorder:
                         books.line[p].call_id: seen(books.line[p], decided_ns)
                         for p in books.line.all
                     },
-                    free_blocks=steering._free_blocks(),
+                    free_blocks=use_of(scheduler_of(engine)).free,
                     run_ns=dict(steering.pace.run_ns),
                     gap_ns=steering.pace.gap_ns,
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autellix.backends.vllm import scheduler, steering
+from autellix.backends.vllm import scheduler, surface
 from autellix.core.facts import Scheduled
 from autellix.policies import PLAS, Ladder
 from autellix.testing.engine_bench import serving
@@ -15,7 +15,7 @@ from tests.backends.vllm.test_contract import TestVllmEngine as SteeredContract
 @pytest.fixture(autouse=True)
 def _strange_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let our half need something that no vLLM has."""
-    needed = (*steering.REQUIRED, "no_such_method")
+    needed = (*surface.REQUIRED, "no_such_method")
     monkeypatch.setattr(scheduler, "REQUIRED", needed)
 
 

@@ -185,3 +185,21 @@ async def test_preempted_time_is_wait(llama_folder: Path) -> None:
         if report.call_id in victims:
             assert report.wait_ns[WaitReason.SLOTS] > 0
             assert report.computed_tokens > report.prompt_tokens + report.output_tokens
+
+
+async def test_seeds_hold_however_a_prompt_is_cut(llama_folder: Path) -> None:
+    """Tokens with a seed do not depend on chunks of the prompt (S8)."""
+    outputs = []
+    for budget in (128, 8):
+        engine = tiny_engine(llama_folder, token_budget=budget, caches_prefixes=False)
+        async with serving(engine, FCFS()) as bench:
+            sampling = Sampling(temperature=1.0, seed=5, ignore_end=True)
+            calls = [
+                bench.call(
+                    list(range(20 + n, 50 + n)), max_tokens=10, sampling=sampling
+                )
+                for n in range(3)
+            ]
+            answers = await bench.answers(calls)
+            outputs.append([answer.token_ids for answer in answers])
+    assert outputs[0] == outputs[1]

@@ -145,6 +145,7 @@ class TorchEngine:
         self._loop = StepLoop(
             name=self.name,
             max_call_tokens=self.capabilities().max_call_tokens,
+            vocabulary_tokens=self._loaded.vocabulary_tokens,
             limits=StepLimits(slots=options.slots, token_budget=options.token_budget),
             blocks=KVBlocks(
                 device_blocks=options.device_blocks,
@@ -196,6 +197,7 @@ class TorchEngine:
             max_context_tokens=context,
             max_call_tokens=min(context, held),
             max_batch_calls=options.slots,
+            vocabulary_tokens=self._entered.vocabulary_tokens,
             intake_limit_calls=options.intake_limit_calls,
         )
 
@@ -218,10 +220,11 @@ class TorchEngine:
         """What is loaded.
 
         Raises:
-            EngineLost: The engine is not entered.
+            EngineLost: The engine is not entered, or has been left.
         """
         if self._loaded is None:
-            raise EngineLost(f"engine {self.name!r} is not entered", engine=self.name)
+            state = "is not entered" if self._loop is None else "has been left"
+            raise EngineLost(f"engine {self.name!r} {state}", engine=self.name)
         return self._loaded
 
     @property

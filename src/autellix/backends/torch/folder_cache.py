@@ -42,7 +42,11 @@ def obtain(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress(f"waiting for whoever prepares {folder.name}", None)
+        progress(
+            f"{folder.name} is being prepared by another engine; it is used here too, "
+            "as soon as it is ready",
+            None,
+        )
         lock.acquire()
     try:
         damage = find_damage(folder)

@@ -28,6 +28,7 @@ class Loaded:
         tokenizer: Of the model.
         costs: Given or measured.
         max_context_tokens: Most tokens of prompt and output of one call.
+        vocabulary_tokens: Ids the model can look up are below this.
         fingerprint: Of the model.
     """
 
@@ -35,6 +36,7 @@ class Loaded:
     tokenizer: HuggingFaceTokenizer
     costs: CostModel
     max_context_tokens: int
+    vocabulary_tokens: int
     fingerprint: str
 
 
@@ -56,5 +58,6 @@ def load_engine(options: TorchOptions, progress: Progress) -> Loaded:
         tokenizer=model.tokenizer,
         costs=costs,
         max_context_tokens=min(limit, model.max_context_tokens),
+        vocabulary_tokens=model.vocabulary_tokens,
         fingerprint=model.fingerprint,
     )

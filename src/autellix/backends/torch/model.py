@@ -40,12 +40,14 @@ class LoadedModel:
         network: The model's modules, attention replaced.
         tokenizer: Its tokenizer.
         max_context_tokens: Most positions it was made for.
+        vocabulary_tokens: Rows of its table of tokens; a tokenizer may know fewer.
         fingerprint: Of weights and dtype: KV of equal ones is interchangeable.
     """
 
     network: PreTrainedModel
     tokenizer: HuggingFaceTokenizer
     max_context_tokens: int
+    vocabulary_tokens: int
     fingerprint: str
 
     def kv_shape(self, block_tokens: int) -> KVShape:
@@ -74,16 +76,21 @@ def load(folder: Path, *, dtype: torch.dtype | None, progress: Progress) -> Load
     dtype = dtype or preferred_dtype()
     progress(f"loading {folder.name} as {_name(dtype)}", None)
     check_settings(folder)
-    with loading_alone(), _refusing(folder):
-        config = transformers.AutoConfig.from_pretrained(folder)
+    with loading_alone():
+        with _refusing(folder, "its config.json"):
+            config = transformers.AutoConfig.from_pretrained(folder)
         check_attention(folder, config)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        network = _load_network(folder, config, dtype)
+        with _refusing(folder, "the network with its weights"):
+            network = _load_network(folder, config, dtype)
+        with _refusing(folder, "its tokenizer"):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    vocabulary: Any = network.get_input_embeddings()
     pack_linears(network)
     return LoadedModel(
         network=network,
         tokenizer=HuggingFaceTokenizer(tokenizer, _end_ids(network)),
         max_context_tokens=config.max_position_embeddings,
+        vocabulary_tokens=vocabulary.num_embeddings,
         fingerprint=_fingerprint(folder, dtype),
     )
 
@@ -143,8 +150,8 @@ def _name(dtype: torch.dtype) -> str:
 
 
 @contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
-    """Turn what loading raises about a folder into ``ModelRefused``.
+def _refusing(folder: Path, part: str) -> Iterator[None]:
+    """Turn what loading a part of a folder raises into ``ModelRefused``.
 
     Yields:
         Nothing.
@@ -162,5 +169,6 @@ def _refusing(folder: Path) -> Iterator[None]:
         SafetensorError,
         StrictDataclassError,  # settings that cannot be
     ) as error:
-        why = about(folder, f"it cannot be loaded: {error}")
+        said = str(error).strip().partition("\n")[0]  # the rest is general advice
+        why = about(folder, f"{part} cannot be loaded: {said}")
         raise ModelRefused(why, engine="torch") from error

@@ -7,12 +7,12 @@ from typing import Final
 
 import attrs
 
+from autellix.backends.arguments import boolean, integer, one_of, string
 from autellix.core.cost_model import CostModel  # noqa: TC001 - read by cattrs
 
 DEFAULT_MODEL: Final = "smollm2-135m"
 
-_positive = attrs.validators.ge(1)
-_optional_positive = attrs.validators.optional(_positive)
+_optional_positive = integer(1, or_none=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -41,19 +41,18 @@ class TorchOptions:
         intake_limit_calls: Most calls the engine wants at a time (B4); None: any.
     """
 
-    model: str = DEFAULT_MODEL
-    name: str | None = None
-    dtype: str | None = attrs.field(
-        default=None,
-        validator=attrs.validators.optional(
-            attrs.validators.in_(("bfloat16", "float32"))
-        ),
+    model: str = attrs.field(default=DEFAULT_MODEL, validator=string)
+    name: str | None = attrs.field(
+        default=None, validator=attrs.validators.optional(string)
     )
-    slots: int = attrs.field(default=8, validator=_positive)
-    token_budget: int = attrs.field(default=256)
-    kv_tokens: int = attrs.field(default=16_384)
-    host_tokens: int = attrs.field(default=32_768, validator=attrs.validators.ge(0))
-    block_tokens: int = attrs.field(default=16, validator=_positive)
+    dtype: str | None = attrs.field(
+        default=None, validator=one_of(("bfloat16", "float32"), or_none=True)
+    )
+    slots: int = attrs.field(default=8, validator=integer(1))
+    token_budget: int = attrs.field(default=256, validator=integer(1))
+    kv_tokens: int = attrs.field(default=16_384, validator=integer(1))
+    host_tokens: int = attrs.field(default=32_768, validator=integer(0))
+    block_tokens: int = attrs.field(default=16, validator=integer(1))
     max_context_tokens: int | None = attrs.field(
         default=None, validator=_optional_positive
     )
@@ -61,7 +60,7 @@ class TorchOptions:
     cache_dir: Path | None = attrs.field(
         default=None, converter=attrs.converters.optional(Path)
     )
-    caches_prefixes: bool = True
+    caches_prefixes: bool = attrs.field(default=True, validator=boolean)
     costs: CostModel | None = None
     intake_limit_calls: int | None = attrs.field(
         default=None, validator=_optional_positive

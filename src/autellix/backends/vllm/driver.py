@@ -18,7 +18,7 @@ from autellix.backends.protocol import TokenLogprob
 
 if TYPE_CHECKING:
     from autellix.backends.protocol import EngineCall
-    from autellix.backends.vllm.steering import Steer
+    from autellix.backends.vllm.steer import Steer
     from autellix.core.facts import Fact
     from autellix.core.ranking import Ranking
     from autellix.core.records import Outcome

@@ -16,26 +16,24 @@ import attrs
 from autellix.backends.live_call import LiveCall
 from autellix.backends.protocol import Capabilities
 from autellix.backends.stream import CallStream
+from autellix.backends.vllm.delivery import Delivery
 from autellix.backends.vllm.engine_args import is_offloading
 from autellix.backends.vllm.measuring import measured
 from autellix.backends.vllm.opening import make_driver
 from autellix.backends.vllm.options import DEFAULT_MODEL, VllmOptions
-from autellix.backends.vllm.steering import Steer
-from autellix.core.facts import Ended
-from autellix.core.records import CallReport, Outcome, ProgramDelta, WaitReason
-from autellix.errors import CallFailed, CallRejected, EngineLost
+from autellix.backends.vllm.steer import Steer
+from autellix.core.records import Outcome
+from autellix.errors import CallRejected, EngineLost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from anyio.abc import TaskStatus
 
     from autellix.backends.protocol import EngineCall, Tokenizer
-    from autellix.backends.vllm.driver import Driver, News, Opened
+    from autellix.backends.vllm.driver import Driver, Opened
     from autellix.core.cost_model import CostModel
     from autellix.core.facts import Fact
     from autellix.core.ranking import Policy, Ranking
-    from autellix.core.records import CallSpec
+    from autellix.core.records import CallReport
     from autellix.core.snapshot import EngineStatistics
 
 
@@ -62,12 +60,10 @@ class VllmEngine:
         self.options = options
         self._is_entered = False
         self._entered: _Entered | None = None
-        self._live: dict[int, LiveCall] = {}
-        self._submitted_ns: dict[int, int] = {}
-        self._stopped: set[int] = set()
-        self._listener: Callable[[Fact], None] | None = None
+        self._delivery = Delivery(self.name)
         self._is_serving = False
         self._failure: Exception | None = None
+        self._last: EngineStatistics | None = None
 
     @classmethod
     def of(cls, model: str | Path = DEFAULT_MODEL, **settings: Any) -> Self:
@@ -162,6 +158,7 @@ class VllmEngine:
         """Give everything back; calls still live end as cancelled."""
         entered, self._entered = self._entered, None
         if entered is not None:
+            self._last = entered.driver.statistics()
             with anyio.CancelScope(shield=True):
                 await entered.driver.close()
         self._is_entered = False
@@ -189,12 +186,13 @@ class VllmEngine:
                 preempts=self.options.preempts,
             )
         )
-        self._listener = listener
+        delivery = self._delivery = Delivery(self.name, listener)
         self._is_serving = True
         try:
             task_status.started()
             while True:
-                self._take(await here.driver.news())
+                for call_id in delivery.take(await here.driver.news()):
+                    here.driver.abort(call_id)
                 # Whoever got a token or a result can act on it before the next step.
                 await anyio.lowlevel.checkpoint()
         except Exception as error:
@@ -212,10 +210,10 @@ class VllmEngine:
         self._is_serving = False
         try:
             with anyio.CancelScope(shield=True):
-                self._hand_over(await driver.end_all(outcome))
+                facts = await driver.end_all(outcome)
+                self._delivery.hand_over(facts, self._failure)
         finally:  # those of which nothing is known any more: vLLM's process is gone
-            for call_id in list(self._live):
-                self._give_up(call_id, outcome, self._failure)
+            self._delivery.give_up_all(outcome, self._failure, _now_ns())
 
     def _serving(self) -> Driver:
         if not self._is_serving:
@@ -245,124 +243,24 @@ class VllmEngine:
                 where=f"engine {self.name!r}",
             )
         stream = CallStream(partial(self._abort, spec.call_id))
-        self._live[spec.call_id] = LiveCall(call, stream, ended, self.tokenizer)
-        self._submitted_ns[spec.call_id] = now_ns = _now_ns()
+        now_ns = _now_ns()
+        self._delivery.add(LiveCall(call, stream, ended, self.tokenizer), now_ns)
         driver.send(call, now_ns)
         return stream
 
     def _abort(self, call_id: int) -> None:
-        live = self._live.get(call_id)
-        if live is None or not self._is_serving:
-            return
-        live.is_left = True
-        self._here.driver.abort(call_id)
+        if self._is_serving and self._delivery.leave(call_id):
+            self._here.driver.abort(call_id)
 
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
         self._serving().update_ranking(version, ranking)
 
     def statistics(self) -> EngineStatistics:
-        """Return a frozen snapshot."""
+        """Return a frozen snapshot; what was counted stays readable afterwards."""
+        if self._entered is None and self._last is not None:
+            return self._last
         return self._here.driver.statistics()
-
-    # -- what came of them -------------------------------------------------------
-
-    def _take(self, news: News) -> None:
-        for call_id, samples in news.tokens:
-            live = self._live.get(call_id)
-            if live is None:
-                continue
-            for sample in samples:
-                if live.take(sample):
-                    self._stop(call_id, live)
-                    break
-        self._hand_over(news.facts)
-        for call_id, error in news.refused:
-            self._give_up(call_id, Outcome.FAILED, error)
-        for call_id, _ in news.tokens:
-            live = self._live.get(call_id)
-            if live is not None:
-                live.push()
-
-    def _stop(self, call_id: int, live: LiveCall) -> None:
-        """End a call whose text is complete; of a stop string vLLM does not know."""
-        if not self._here.tokenizer.end_ids or live.call.sampling.stop:
-            self._stopped.add(call_id)
-            self._here.driver.abort(call_id)
-
-    def _hand_over(self, facts: Iterable[Fact]) -> None:
-        for fact in facts:
-            if isinstance(fact, Ended):
-                self._end(fact, self._failure)
-            elif self._listener is not None:
-                self._listener(fact)
-
-    def _end(self, fact: Ended, cause: Exception | None) -> None:
-        """Hand a report on; whoever was stopped by its text has finished well."""
-        if fact.call_id in self._stopped:
-            self._stopped.remove(fact.call_id)
-            report = attrs.evolve(fact.report, outcome=Outcome.FINISHED)
-            fact = attrs.evolve(fact, report=report)
-        report = fact.report
-        if self._listener is not None:
-            self._listener(fact)
-        live = self._live.pop(report.call_id)
-        del self._submitted_ns[report.call_id]
-        try:
-            live.ended(report)
-        finally:  # whatever comes of the report, its consumer must not hang
-            if report.outcome is Outcome.FINISHED:
-                live.finish()
-            else:
-                live.fail(self._call_failed(report.call_id, report.outcome, cause))
-
-    def _give_up(self, call_id: int, outcome: Outcome, error: Exception | None) -> None:
-        """End a call of which vLLM keeps no books: it refused it, or is gone."""
-        live = self._live.get(call_id)
-        if live is None:
-            return
-        submitted_ns = self._submitted_ns[call_id]
-        report = unserved(live.call.spec, outcome, submitted_ns, _now_ns())
-        about = {"call_id": call_id, "program_id": report.program_id}
-        self._end(Ended(at_ns=report.ended_ns, report=report, **about), error)
-
-    def _call_failed(
-        self, call_id: int, outcome: Outcome, cause: Exception | None
-    ) -> CallFailed:
-        why = f": {cause}" if cause is not None else ""
-        error = CallFailed(
-            f"call {call_id} ended as {outcome} on engine {self.name!r}{why}",
-            engine=self.name,
-        )
-        error.__cause__ = cause
-        return error
-
-
-def unserved(
-    spec: CallSpec, outcome: Outcome, submitted_ns: int, now_ns: int
-) -> CallReport:
-    """Return the report of a call of which nothing is known but that it waited."""
-    waited_ns = max(0, now_ns - submitted_ns)
-    return CallReport(
-        call_id=spec.call_id,
-        program_id=spec.program_id,
-        outcome=outcome,
-        submitted_ns=submitted_ns,
-        ended_ns=submitted_ns + waited_ns,
-        first_token_ns=None,
-        inherited_ns=spec.inherited_ns,
-        service_ns=0,
-        work_ns=0,
-        wait_ns={WaitReason.ROUND: waited_ns},
-        prompt_tokens=len(spec.prompt),
-        cached_device_tokens=0,
-        cached_host_tokens=0,
-        output_tokens=0,
-        computed_tokens=0,
-        preemptions={},
-        level=0,
-        program=ProgramDelta(),
-    )
 
 
 def _now_ns() -> int:

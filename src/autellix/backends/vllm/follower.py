@@ -48,6 +48,9 @@ class OutsideBlocks(KVBlocks):
     def admit(self, call: Call, found: Found, tokens: int) -> None:
         """Take nothing."""
 
+    def publish(self, call: Call) -> None:
+        """Index nothing: vLLM does."""
+
 
 @attrs.frozen(kw_only=True)
 class Admitted:
@@ -196,8 +199,6 @@ class Follower(StepScheduler):
         self._in_flight = plan
         forward_at_ns = min(max(forward_at_ns, self._latest_ns), ended_ns)
         self._latest_ns = ended_ns
-        for call, _ in plan.calls:
-            call.clock.is_in_step = True
         super().commit(plan, samples, forward_at_ns=forward_at_ns, ended_ns=ended_ns)
         for _, later in self._flying:
             for call, _ in later:

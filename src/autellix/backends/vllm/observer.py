@@ -18,7 +18,7 @@ from autellix.core.plan import Sampled
 from autellix.core.records import Outcome, WaitReason
 
 if TYPE_CHECKING:
-    from autellix.backends.vllm.steering import Steer
+    from autellix.backends.vllm.steer import Steer
     from autellix.core.call import Call
     from autellix.core.facts import Fact
     from autellix.core.ranking import Ranking

@@ -18,6 +18,10 @@ _positive = attrs.validators.ge(1)
 _optional_positive = attrs.validators.optional(_positive)
 
 
+def _to_dict(value: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(value)
+
+
 class DriverKind(StrEnum):
     """How vLLM is run."""
 
@@ -80,7 +84,7 @@ class VllmOptions:
     intake_limit_calls: int | None = attrs.field(
         default=None, validator=_optional_positive
     )
-    engine_args: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
+    engine_args: Mapping[str, Any] = attrs.field(factory=dict, converter=_to_dict)
 
     @token_budget.validator
     def _check_budget(self, _: object, value: int | None) -> None:

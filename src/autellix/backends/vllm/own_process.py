@@ -8,6 +8,7 @@ tokens of its call are there.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - AsyncLLM is of asyncio, and nothing else
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from autellix.backends.protocol import EngineCall, Tokenizer
     from autellix.backends.vllm.environment import Installed
     from autellix.backends.vllm.options import VllmOptions
-    from autellix.backends.vllm.steering import Steer
+    from autellix.backends.vllm.steer import Steer
     from autellix.core.facts import Fact
     from autellix.core.ranking import Ranking
     from autellix.core.snapshot import EngineStatistics
@@ -60,6 +61,7 @@ class OwnProcessDriver:
     folder: Path
     tokenizer: Tokenizer
     llm: Any = attrs.field(default=None, init=False)
+    _is_cpu: bool = attrs.field(default=False, init=False)
     _tasks: dict[int, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
     _owed: set[int] = attrs.field(factory=set, init=False)
     """Calls whose report is to come."""
@@ -71,6 +73,7 @@ class OwnProcessDriver:
     _rankings: list[tuple[int, Any]] = attrs.field(factory=list, init=False)
     _failure: Exception | None = attrs.field(default=None, init=False)
     _wants_news: bool = attrs.field(default=False, init=False)
+    _dead: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _event: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _statistics: EngineStatistics | None = attrs.field(default=None, init=False)
 
@@ -89,6 +92,7 @@ class OwnProcessDriver:
                 engine=self.name,
             ) from error
         installed = await anyio.to_thread.run_sync(prepare)
+        self._is_cpu = installed.is_cpu
         self.llm = await anyio.to_thread.run_sync(partial(self._make, installed))
         about = await self._ask("about")
         config = self.llm.vllm_config
@@ -115,6 +119,8 @@ class OwnProcessDriver:
         settings = engine_args(
             self.options, self.folder, AsyncEngineArgs, is_cpu=installed.is_cpu
         )
+        if installed.is_cpu:
+            os.environ.setdefault("OMP_NUM_THREADS", str(self.options.threads))
         with refusing(self.folder):
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
 
@@ -125,7 +131,24 @@ class OwnProcessDriver:
             await anyio.to_thread.run_sync(llm.shutdown)
 
     async def _ask(self, question: str, told: Any = None) -> Any:
-        return await self.llm.engine_core.call_utility_async(METHOD, question, told)
+        """Return what the other process answers; it may die over it.
+
+        Raises:
+            EngineError: It did.
+        """
+        asked = self.llm.engine_core.call_utility_async(METHOD, question, told)
+        answer = asyncio.ensure_future(asked)
+        death = asyncio.ensure_future(self._dead.wait())
+        try:
+            await asyncio.wait({answer, death}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+        finally:
+            answer.cancel()
+            death.cancel()
+        raise EngineError("vLLM's process has died", engine=self.name) from (
+            self._failure
+        )
 
     async def steer(self, steer: Steer) -> None:
         """Say how to steer; no call is live."""
@@ -145,6 +168,11 @@ class OwnProcessDriver:
 
     async def _collect(self, call: EngineCall, submitted_ns: int) -> None:
         call_id, top = call.spec.call_id, call.sampling.logprobs
+        if self._is_cpu and call.sampling.seed is not None:
+            raise ValueError(
+                f"seed {call.sampling.seed}: in a process of its own vLLM's CPU build "
+                "dies of it (see seeds.py): set driver = 'in-process'"
+            )
         params = sampling_params(call, submitted_ns, self.tokenizer.end_ids)
         outputs = self.llm.generate(prompt_of(call), params, str(call_id))
         async for output in outputs:
@@ -163,6 +191,7 @@ class OwnProcessDriver:
             self._refused.append((call_id, error))
         elif isinstance(error, Exception):
             self._failure = self._failure or error
+            self._dead.set()
 
     def abort(self, call_id: int) -> None:
         """End a call; vLLM aborts what nobody collects."""

@@ -13,7 +13,7 @@ from autellix.backends.vllm.wire import facts_to_wire
 from autellix.policies.spec import from_spec, to_spec
 
 if TYPE_CHECKING:
-    from autellix.backends.vllm.steering import Steer
+    from autellix.backends.vllm.steer import Steer
     from autellix.core.ranking import Ranking
     from autellix.core.snapshot import EngineStatistics
 

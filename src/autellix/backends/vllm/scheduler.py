@@ -14,13 +14,9 @@ from typing import Any, Final
 
 from autellix.backends.vllm.remote import install
 from autellix.backends.vllm.serving import ServerSettings, Sessions
-from autellix.backends.vllm.steering import (
-    REQUIRED,
-    REQUIRED_STATE,
-    Steer,
-    Steering,
-    missing_in,
-)
+from autellix.backends.vllm.steer import Steer
+from autellix.backends.vllm.steering import Steering
+from autellix.backends.vllm.surface import REQUIRED, REQUIRED_STATE, missing_in
 from autellix.backends.vllm.wire import KEY, ticket_in
 
 _log = logging.getLogger(__name__)

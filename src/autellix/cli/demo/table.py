@@ -49,6 +49,14 @@ def verdict(trials: Sequence[TrialSummary]) -> list[str]:
     ]
     if not all(trial.is_complete for trial in trials):
         return lines
+    speeds_s = [trial.classes[ALL].service_a_token_s for trial in trials]
+    if max(speeds_s) > _UNEVEN * min(speeds_s):
+        lines.append(
+            "do not compare the trials: the engines themselves ran at different speeds "
+            f"({min(speeds_s) * 1000:.0f} to {max(speeds_s) * 1000:.0f} ms a token), "
+            "probably because something else used this machine"
+        )
+        return lines
     for trial in others:
         ratios = [
             f"{name} {one.latency_mean_s / first.classes[name].latency_mean_s:.2f}"
@@ -57,12 +65,6 @@ def verdict(trials: Sequence[TrialSummary]) -> list[str]:
         lines.append(
             f"mean program latency under {trial.policy}, as a multiple of that under "
             f"{first.policy}: {', '.join(ratios)}"
-        )
-    speeds_s = [trial.classes[ALL].service_a_token_s for trial in trials]
-    if max(speeds_s) > _UNEVEN * min(speeds_s):
-        lines.append(
-            "do not compare these: the engines themselves ran at different speeds, "
-            "probably because something else used this machine"
         )
     return lines
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from autellix.core.records import Outcome
-from autellix.errors import CallFailed, CallRejected, EngineLost
+from autellix.errors import CallFailed, CallRejected, EngineLost, UnknownToken
 from autellix.testing.contract.base import (
     LONG_TOKENS,
     PROMPTS,
@@ -98,6 +98,23 @@ class EndingContract(Contract):
             assert caught.value.needed_tokens == limit + 4
             assert (await bench.answer(bench.call(max_tokens=2))).token_ids
             assert len(bench.reports) == 1
+
+    async def test_an_unknown_token_is_refused_to_its_call_alone(self) -> None:
+        """It never reaches the model, so that calls beside it and after it go on."""
+        async with serving(self.make_engine()) as bench:
+            size = bench.engine.capabilities().vocabulary_tokens
+            if size is None:
+                pytest.skip("this engine takes any token id")
+            call = bench.call(max_tokens=LONG_TOKENS, is_streamed=True)
+            async with bench.submit(call) as stream:
+                await anext(stream)
+                with pytest.raises(UnknownToken) as caught:
+                    bench.submit(bench.call([1, size, 2], max_tokens=2))
+                assert [chunk async for chunk in stream]
+            assert (caught.value.token, caught.value.vocabulary_tokens) == (size, size)
+            largest = bench.call([1, size - 1], max_tokens=2)
+            assert (await bench.answer(largest)).token_ids
+            assert len(bench.reports) == 2
 
     async def test_a_failing_engine_fails_its_calls(self) -> None:
         """All calls end as failed with the cause; then nothing is taken any more."""

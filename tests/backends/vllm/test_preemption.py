@@ -1,0 +1,111 @@
+"""Who yields for whom, and when that pays (S2)."""
+
+from __future__ import annotations
+
+from autellix.backends.vllm.preemption import Pace, PreemptionRule, Room
+from autellix.core.call import Call
+from autellix.core.cost_model import CostModel
+from autellix.core.prefix_tree import Lease
+from autellix.core.records import CallSpec, Job
+
+COSTS = CostModel(step_ns=1_000, prefill_ns=100, decode_ns=0)
+RULE = PreemptionRule(costs=COSTS)
+UNKNOWN = Pace()
+
+
+def call(call_id: int, level: int, *, computed: int = 0, max_tokens: int = 100) -> Call:
+    """Return a call with ten prompt tokens."""
+    spec = CallSpec(
+        call_id=call_id,
+        program_id=call_id,
+        job=Job(program_class="test", program_arrival=call_id),
+        inherited_ns=0,
+        prompt=[1] * 10,
+        max_tokens=max_tokens,
+    )
+    made = Call(
+        spec=spec, tokens=[1] * 10, lease=Lease(), submitted_ns=0, accounted_ns=0
+    )
+    made.level, made.computed = level, computed
+    made.order = (level, 1, 0, call_id)
+    return made
+
+
+def room(*, slots: int = 0, tokens: int = 64, blocks: int = 100) -> Room:
+    """Return what is left, by default all but slots."""
+    return Room(
+        slots=slots, tokens=tokens, blocks=blocks, block_tokens=16, caches_prefixes=True
+    )
+
+
+def victims(
+    waiting: list[Call], running: list[Call], left: Room
+) -> dict[int, list[int]]:
+    """Return the ids of who yields, by the id of whom they yield for."""
+    found = RULE.decide(waiting, running, left, UNKNOWN)
+    return {f.by.call_id: [v.call_id for v in f.victims] for f in found}
+
+
+def test_the_worst_running_call_yields_its_slot() -> None:
+    """The last in order goes, for the first that waits."""
+    running = [call(1, 0), call(2, 1, computed=20), call(3, 2, computed=20)]
+    assert victims([call(9, 0)], running, room()) == {9: [3]}
+
+
+def test_nobody_yields_inside_a_level() -> None:
+    """A call of the same level waits."""
+    assert victims([call(9, 1)], [call(1, 1, computed=20)], room()) == {}
+
+
+def test_a_free_slot_is_taken_first() -> None:
+    """Only the second of two better calls needs somebody to yield."""
+    running = [call(1, 2, computed=20)]
+    assert victims([call(8, 0), call(9, 0)], running, room(slots=1)) == {9: [1]}
+
+
+def test_each_victim_yields_once() -> None:
+    """Two better calls take the slots of two worse ones."""
+    running = [call(1, 2, computed=20), call(2, 2, computed=20)]
+    found = victims([call(8, 0), call(9, 1)], running, room())
+    assert found == {8: [2], 9: [1]}
+
+
+def test_a_call_about_to_end_keeps_its_slot() -> None:
+    """Computing again what it has would take longer than letting it end."""
+    ending = call(1, 2, computed=90, max_tokens=1)
+    assert victims([call(9, 0)], [ending], room()) == {}
+
+
+def test_blocks_are_taken_only_if_that_is_enough() -> None:
+    """If all worse calls together hold too few, nobody is preempted."""
+    running = [call(1, 0, computed=160), call(2, 2, computed=10)]
+    big = call(9, 0)
+    big.tokens = [1] * 64
+    assert victims([big], running, room(slots=1, blocks=2)) == {}
+    assert victims([big], running, room(slots=1, blocks=3)) == {9: [2]}
+
+
+def test_without_token_budget_nobody_yields() -> None:
+    """A call that could not compute a token in this step waits for the next."""
+    assert victims([call(9, 0)], [call(1, 2, computed=9)], room(tokens=0)) == {}
+
+
+def test_cached_blocks_make_preemption_cheap_as_long_as_they_last() -> None:
+    """All is lost where the better call will need the blocks itself."""
+    victim, better = call(1, 2, computed=95), call(9, 0)
+    assert RULE.again_ns(victim, better, room(blocks=7)) == 16 * 100
+    assert RULE.again_ns(victim, better, room(blocks=6)) == 95 * 100
+
+
+def test_what_was_learned_of_the_load_decides() -> None:
+    """Where slots become free sooner than the better call is done, it waits."""
+    victim, better = call(1, 2, computed=17), call(9, 0)
+    pace = Pace()
+    pace.ended(0, 5_000)
+    assert RULE.pays(victim, better, room(), pace)
+    for now_ns in (0, 9_000):
+        pace.left(now_ns, was_full=True)
+    assert RULE.pays(victim, better, room(), pace)
+    for now_ns in range(10_000, 60_000, 1_000):
+        pace.left(now_ns, was_full=True)
+    assert not RULE.pays(victim, better, room(), pace)

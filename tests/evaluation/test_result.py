@@ -1,0 +1,56 @@
+"""Results as lines of JSON."""
+
+import json
+
+import pytest
+
+from autellix.evaluation import Result
+from autellix.evaluation.result import version_of
+from tests.evaluation.builders import point, result, row
+
+ROWS = [row(1.23456789), row(4.0, program_class="search", started_s=2.5)]
+
+
+def test_a_result_comes_back_from_its_line() -> None:
+    """Seconds are kept to the microsecond, everything else as it was."""
+    there = result(point(), ROWS)
+    back = Result.from_line(there.to_line())
+    assert back.point == there.point
+    assert back.rows == [row(1.234568), ROWS[1]]
+    assert back.wait_s == there.wait_s
+    assert back.to_line() == there.to_line()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": "autellix-result/0"}, "schema 'autellix-result/0' is unknown"),
+        ({"rows": [[7, 1]]}, "no result"),
+        ({"point": 3}, "no result|no point"),
+        ({"extra": 1}, "no result"),
+        ({"key": "of another"}, "key 'of another' is of another point"),
+    ],
+)
+def test_a_line_that_tells_no_result_is_refused(
+    change: dict[str, object], said: str
+) -> None:
+    """Whatever is wrong with it is one kind of error."""
+    value = json.loads(result(point(), ROWS).to_line())
+    with pytest.raises(ValueError, match=said):
+        Result.from_line(json.dumps({**value, **change}))
+
+
+@pytest.mark.parametrize("line", ["", "nonsense", "[]", "3", "{}"])
+def test_nonsense_is_refused(line: str) -> None:
+    """Not every line of JSON is an object."""
+    with pytest.raises(ValueError, match=r".+"):
+        Result.from_line(line)
+
+
+def test_the_version_of_results_is_theirs_alone() -> None:
+    """Neither their order nor how long they took changes it; an outcome does."""
+    one, two = result(point(), ROWS), result(point(seed=1), ROWS)
+    slower = result(point(), ROWS, cpu_s=9.0, code="other")
+    assert version_of([one, two]) == version_of([two, slower])
+    assert version_of([one, two]) != version_of([one])
+    assert version_of([one]) != version_of([result(point(), ROWS[:1])])

@@ -1,0 +1,110 @@
+"""Tables and pictures, from results made by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from autellix.evaluation import Result
+from autellix.evaluation.comparison import settings_of
+from autellix.evaluation.pictures import draw, draw_timeline
+from autellix.evaluation.sweep import Sweep, sweep_from
+from autellix.evaluation.table import report
+from tests.evaluation.builders import result, row
+
+LATENCY_S = {("fcfs", 0.5): 1.0, ("plas", 0.5): 1.0, ("fcfs", 2.0): 100.0}
+CLASSES = ("chat", "search")
+
+
+def made(**changes: object) -> tuple[Sweep, list[Result]]:
+    """Return a sweep of two policies, PLAS ten times as fast past saturation."""
+    sweep = sweep_from(
+        {
+            "name": "made",
+            "workloads": ["chat"],
+            "policies": ["fcfs", "plas"],
+            "loads": [0.5, 2.0],
+            "seeds": 2,
+            "programs": 4,
+            **changes,
+        }
+    )
+    results = []
+    for point in sweep.points:
+        latency_s = LATENCY_S.get((str(point.policy), point.load or 0.0), 10.0)
+        rows = [row(latency_s, program_class=CLASSES[n % 2]) for n in range(4)]
+        results.append(result(point, rows))
+    return sweep, results
+
+
+def test_policies_are_compared_with_the_first_by_load() -> None:
+    """Ties as ties, gains as gains."""
+    text = report([made()], "autellix bench --x")
+    assert "Saturation (load 1), programs/s: 0.500." in text
+    assert "| 0.5 | plas | 1.00 | 1.00 (1.00 to 1.00) |" in text
+    assert "| 2 | plas | 10.0 | 0.10 (0.10 to 0.10) |" in text
+    assert "| 2 | fcfs | 100 |  |" in text
+
+
+def test_throughput_at_equal_latency_is_shown() -> None:
+    """PLAS reaches twice its idle latency at a higher load."""
+    text = report([made()], "c")
+    (plas,) = (line for line in text.splitlines() if line.startswith("| plas |"))
+    # ln 2 / ln 100 and ln 2 / ln 10 of the way from load 0.5 to 2
+    assert plas.startswith("| plas | 0.95, x 1.31")
+
+
+def test_classes_are_shown_where_there_are_several() -> None:
+    """A line a class and policy."""
+    assert "| 2 | search | plas | 10.0 |" in report([made()], "c")
+
+
+@pytest.mark.slow
+def test_a_report_says_where_it_comes_from() -> None:
+    """Command, schema, version, code; and whether runs are missing."""
+    sweep, results = made()
+    whole = report([(sweep, results)], "autellix bench --x")
+    assert "Command: `autellix bench --x`" in whole
+    assert "autellix-result/1, 8 runs, version `" in whole
+    assert "## made\n" in whole
+    part = report([(sweep, results[:3])], "c")
+    assert "## made (3 of 8 runs)" in part
+    assert "same code" not in whole
+    mixed = [result(sweep.points[0], [row()], code="other"), *results[1:]]
+    assert "Not all runs are of the same code" in report([(sweep, mixed)], "c")
+
+
+def test_settings_are_told_apart_by_what_differs() -> None:
+    """And by nothing else."""
+    _, results = made(engines=[1, 2], engine=[{"slots": 4}, {"slots": 8}])
+    titles = [setting.title for setting in settings_of(results, "fcfs")]
+    assert titles == [
+        f"chat, engines {engines}, slots {slots}"
+        for engines in (1, 2)
+        for slots in (4, 8)
+    ]
+    assert [one.title for one in settings_of(made()[1], "fcfs")] == ["chat"]
+
+
+@pytest.mark.parametrize("short", ["fcfs", "plas"])
+def test_a_part_of_the_seeds_is_compared_in_pairs(short: str) -> None:
+    """A seed that only one of the two has does not count."""
+    sweep, results = made()
+    fewer = [
+        one
+        for one in results
+        if not (one.point.seed == 1 and one.point.policy == short)
+    ]
+    assert "| 2 | plas | 10.0 | 0.10 |" in report([(sweep, fewer)], "c")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loads", [[0.5, 2.0], []])
+def test_pictures_are_drawn(tmp_path: Path, loads: list[float]) -> None:
+    """With a sweep of loads and without."""
+    arrivals = "poisson" if loads else "at-once"
+    _, results = made(loads=loads, arrivals=arrivals)
+    (setting,) = settings_of(results, "fcfs")
+    draw(setting, "title", tmp_path / "a" / "one.png")
+    draw_timeline([("fcfs", results[0])], "title", tmp_path / "two.png")
+    for path in (tmp_path / "a" / "one.png", tmp_path / "two.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
