@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nox
 
-DEFAULT = ["lint", "types", "layers", "wheel", "examples", "tests"]
+DEFAULT = ["lint", "types", "layers", "wheel", "examples", "bench-smoke", "tests"]
 PURE_FLOOR = 95  # per cent of lines and branches of what decides; raise, never lower
 PURE = "*/autellix/core/*,*/autellix/policies/*,*/autellix/balancers/*"
 
@@ -84,6 +84,15 @@ def wheel(session: nox.Session) -> None:
     (built,) = folder.glob("autellix-*.whl")
     session.install(str(built))
     session.run("python", "-I", "tests/installed_wheel.py")
+
+
+@nox.session(name="bench-smoke")
+def bench_smoke(session: nox.Session) -> None:
+    """Run a small sweep of the evaluation as a user would: a minute."""
+    folder = Path(session.create_tmp()) / "smoke"
+    shutil.rmtree(folder, ignore_errors=True)
+    config = "benchmarks/evaluation_smoke.toml"
+    run(session, "autellix", "bench", "--config", config, "--out", str(folder))
 
 
 @nox.session(venv_backend="venv", reuse_venv=True)

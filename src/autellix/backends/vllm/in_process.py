@@ -269,7 +269,7 @@ class InProcessDriver:
                 outputs: Sequence[Any] = self.llm.step()
             if self._observer is not None:
                 self._observer.stepped(
-                    [_seen(output) for output in outputs], started_ns
+                    [Seen.of(output) for output in outputs], started_ns
                 )
             is_long = time.monotonic_ns() - begun_ns > _AT_ONCE_NS
             if outputs or self._wanted or is_long:
@@ -301,12 +301,3 @@ class InProcessDriver:
 
 def _now_ns(offset_ns: int) -> int:
     return time.monotonic_ns() + offset_ns
-
-
-def _seen(output: Any) -> Seen:
-    return Seen(
-        call_id=int(output.request_id),
-        token_ids=tuple(output.outputs[0].token_ids),
-        cached_tokens=output.num_cached_tokens or 0,
-        is_finished=output.finished,
-    )

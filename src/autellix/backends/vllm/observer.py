@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -41,6 +41,16 @@ class Seen:
     token_ids: tuple[int, ...]
     cached_tokens: int
     is_finished: bool
+
+    @classmethod
+    def of(cls, output: Any) -> Seen:
+        """Return what one of vLLM's outputs says."""
+        return cls(
+            call_id=int(output.request_id),
+            token_ids=tuple(output.outputs[0].token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            is_finished=output.finished,
+        )
 
 
 class Observer:
