@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from importlib.metadata import EntryPoint
@@ -232,3 +233,18 @@ def test_the_process_does_not_end_around_a_working_thread(
     monkeypatch.setattr(threading, "active_count", lambda: 2)
     main()
     assert left == [ExitCode.OK]
+
+
+def test_a_reader_that_has_gone_is_no_fault(good: Path) -> None:
+    """``autellix … | head`` ends without a traceback."""
+    script = "import sys; from autellix.cli import main; sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "config", "check", str(good)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        said = child.stderr.read().decode()
+    assert (child.returncode, said) == (ExitCode.UNREAD, "")

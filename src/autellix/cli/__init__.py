@@ -46,11 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _code_of(typed: argparse.Namespace, arguments: Sequence[str]) -> ExitCode:
-    """Run the command; say in a line what a user can do something about."""
+    """Run the command; say in a line what a user can do something about.
+
+    Raises:
+        BrokenPipeError: A pipe of our own broke.
+    """
     try:
-        return _run(typed, arguments)
+        code = _run(typed, arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        return ExitCode.UNREAD
     except AutellixError as error:
         return _explained(error)
     except ExceptionGroup as group:  # engines load, and fail, side by side
@@ -58,6 +67,17 @@ def _code_of(typed: argparse.Namespace, arguments: Sequence[str]) -> ExitCode:
         if not isinstance(first, AutellixError):
             raise
         return _explained(first)
+    return code
+
+
+def _is_unread() -> bool:
+    """Say whether whoever read what is printed has gone: ``autellix … | head``."""
+    try:
+        print(flush=True)  # a flush alone may have nothing left to fail with
+    except BrokenPipeError:  # nor shall what is left fail when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _run(typed: argparse.Namespace, arguments: Sequence[str]) -> ExitCode:

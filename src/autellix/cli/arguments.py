@@ -17,6 +17,7 @@ exit codes:
   2    wrong usage, or a configuration or agent file that cannot be used
   3    an optional dependency or a device is missing; the message says which
   130  interrupted with Ctrl-C; what had been done by then is printed
+  141  whoever read what is printed has gone
 """
 _EXAMPLES: Final = """\
 examples:

@@ -17,3 +17,5 @@ class ExitCode(IntEnum):
     """An optional dependency or a device is missing; the message names it."""
     INTERRUPTED = 130
     """Ctrl-C; what had been done by then has been printed."""
+    UNREAD = 141
+    """Whoever read what is printed has gone, as in ``autellix … | head``."""
