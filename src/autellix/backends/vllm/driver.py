@@ -35,6 +35,7 @@ class Opened:
         pool_tokens: Tokens whose KV the engine holds.
         slots: Most calls in a step.
         caches_prefixes: Whether KV of earlier calls is reused.
+        vocabulary_tokens: Ids of prompts are below this.
         guides: Whether output can be held to a schema.
         is_steered: Whether our half of the scheduler is there; else all that we have
             is vLLM's ``priority`` at submission.
@@ -45,6 +46,7 @@ class Opened:
     pool_tokens: int
     slots: int
     caches_prefixes: bool
+    vocabulary_tokens: int
     guides: bool
     is_steered: bool
 

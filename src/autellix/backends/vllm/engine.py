@@ -14,7 +14,7 @@ import anyio.lowlevel
 import attrs
 
 from autellix.backends.live_call import LiveCall
-from autellix.backends.protocol import Capabilities
+from autellix.backends.protocol import Capabilities, check_prompt
 from autellix.backends.stream import CallStream
 from autellix.backends.vllm.delivery import Delivery
 from autellix.backends.vllm.engine_args import is_offloading
@@ -101,6 +101,7 @@ class VllmEngine:
             caches_prefixes=opened.caches_prefixes,
             logprobs=True,
             guided_decoding=opened.guides,
+            vocabulary_tokens=opened.vocabulary_tokens,
             max_context_tokens=opened.max_context_tokens,
             max_call_tokens=min(opened.max_context_tokens, opened.pool_tokens),
             max_batch_calls=opened.slots,
@@ -229,18 +230,22 @@ class VllmEngine:
     ) -> CallStream:
         """Take a call in; see ``Engine.submit``.
 
+        ``UnknownToken`` if an id of the prompt is past the vocabulary.
+
         Raises:
             CallRejected: It can never fit.
         """
         driver = self._serving()
         spec = call.spec
+        where = f"engine {self.name!r}"
+        check_prompt(spec.prompt, self._here.opened.vocabulary_tokens, where)
         needed = len(spec.prompt) + spec.max_tokens
         limit = self.capabilities().max_call_tokens
         if needed > limit:
             raise CallRejected(
                 needed_tokens=needed,
                 limit_tokens=limit,
-                where=f"engine {self.name!r}",
+                where=where,
             )
         stream = CallStream(partial(self._abort, spec.call_id))
         now_ns = _now_ns()

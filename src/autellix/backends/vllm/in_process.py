@@ -126,6 +126,7 @@ class InProcessDriver:
             pool_tokens=(cache.num_gpu_blocks - 1) * cache.block_size,
             slots=config.scheduler_config.max_num_seqs,
             caches_prefixes=bool(cache.enable_prefix_caching),
+            vocabulary_tokens=config.model_config.get_vocab_size(),
             guides=not config.model_config.skip_tokenizer_init,
             is_steered=hasattr(self._core.scheduler, "steering"),
         )

@@ -108,6 +108,7 @@ class OwnProcessDriver:
             pool_tokens=(about["blocks"] - 1) * about["block_tokens"],
             slots=config.scheduler_config.max_num_seqs,
             caches_prefixes=bool(config.cache_config.enable_prefix_caching),
+            vocabulary_tokens=config.model_config.get_vocab_size(),
             guides=not config.model_config.skip_tokenizer_init,
             is_steered=True,
         )
