@@ -312,14 +312,14 @@ def test_the_nearest_name_is_found_whatever_its_case(
             '[[engines]]\nbackend = "simluated"\n',
             (
                 "engines[0].backend: unknown backend 'simluated'; "
-                "did you mean 'simulated'?; installed: simulated, torch"
+                "did you mean 'simulated'?; installed: simulated, torch, vllm"
             ),
         ),
         (
             f'[runtime]\npolicy = "pals"\n{ENGINE}',
             (
                 "runtime.policy: unknown policy 'pals'; did you mean 'plas'?; "
-                "installed: atlas, fcfs, mlfq, plas, program-fcfs, srpt"
+                "installed: atlas, fcfs, gittins, mlfq, plas, program-fcfs, srpt"
             ),
         ),
         (

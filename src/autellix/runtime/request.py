@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from operator import countOf
 from typing import Any, Final, TypeAlias, TypedDict, Unpack, cast
 
 import attrs
@@ -156,14 +157,15 @@ def _plain_ids(prompt: Sequence[int]) -> tuple[int, ...]:
 
     There may be thousands: they are looked at one by one only to say what is wrong.
     """
-    kinds = set(map(type, prompt))
-    ids = None if bool in kinds else _as_array(prompt)
+    is_plain = countOf(map(type, prompt), int) == len(prompt)
+    is_possible = is_plain or bool not in map(type, prompt)
+    ids = _as_array(prompt) if is_possible else None
     if ids is None:
         at, wrong = next(one for one in enumerate(prompt) if not _is_id(one[1]))
         raise (ValueError if type(wrong) is int else TypeError)(
             f"token ids are integers from 0 to {_LARGEST_ID}: got {wrong!r} at {at}"
         )
-    return tuple(prompt) if kinds == {int} else tuple(ids)
+    return tuple(prompt) if is_plain else tuple(ids)
 
 
 def _is_id(token: int) -> bool:
