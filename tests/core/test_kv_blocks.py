@@ -61,8 +61,8 @@ def test_a_prefix_hit_is_copied_where_calls_cannot_share() -> None:
     first, second = engine.ran(TURN_1), engine.call([1, 2, 3, 4, 9])
     plan = engine.run(second)
     assert [tokens for _, tokens in plan.calls] == [1]
-    assert [copy.source for copy in plan.within_device] == first.lease.blocks[:2]
-    assert [copy.target for copy in plan.within_device] == second.lease.blocks[:2]
+    assert [source for source, _ in plan.within_device] == first.lease.blocks[:2]
+    assert [target for _, target in plan.within_device] == second.lease.blocks[:2]
     assert device_use(engine.blocks) == use(6, referenced=6)
 
 

@@ -39,9 +39,9 @@ class Memory:
             tuple(self.blocks.device.free_ids),
             tuple(self.blocks.host.free_ids),
         )
-        targets = [copy.target for copy in (*plan.to_device, *plan.within_device)]
+        targets = [to for _, to in (*plan.to_device, *plan.within_device)]
         assert len(set(targets)) == len(targets), "a device block is written twice"
-        targets = [copy.target for copy in plan.to_host]
+        targets = [target for _, target in plan.to_host]
         assert len(set(targets)) == len(targets), "a host block is written twice"
 
     def execute(self, plan: Plan) -> None:
@@ -72,7 +72,7 @@ class Memory:
         Not while a plan is in flight that has not been executed.
         """
         self._check_leases((c, c.computed) for c in calls if c.is_resident)
-        pending = {copy.target for copy in self.blocks.host.writes}
+        pending = {target for _, target in self.blocks.host.writes}
         for node in self.blocks.tree.nodes():
             history = _history(node)
             if node.device is not None:
@@ -95,7 +95,7 @@ class Memory:
     def _read(
         pool: Sequence[Sequence[History]], copies: Sequence[BlockCopy]
     ) -> list[tuple[int, list[History]]]:
-        return [(copy.target, list(pool[copy.source])) for copy in copies]
+        return [(target, list(pool[source])) for source, target in copies]
 
     @staticmethod
     def _write(

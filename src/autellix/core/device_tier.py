@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from autellix.core.plan import BlockCopy
 from autellix.core.prefix_tree import Node, Slot, Tier, held
 
 if TYPE_CHECKING:
+    from autellix.core.plan import BlockCopy
     from autellix.core.prefix_tree import Lease
 
 
@@ -31,13 +31,11 @@ class DeviceTier(Tier):
             copy.is_moving = False
         self._arriving = []
 
-    def copies_into(self, lease: Lease, sources: Iterable[int]) -> list[BlockCopy]:
+    def copies_into(self, lease: Lease, sources: Sequence[int]) -> list[BlockCopy]:
         """Give ``lease`` new blocks, into which ``sources`` are to be copied."""
-        copies = []
-        for source in sources:
-            lease.blocks.append(self.take_or_evict())
-            copies.append(BlockCopy(source, lease.blocks[-1]))
-        return copies
+        targets = [self.take_or_evict() for _ in sources]
+        lease.blocks += targets
+        return list(zip(sources, targets, strict=True))
 
     def copy_hits(self, lease: Lease, hits: Sequence[Node]) -> list[BlockCopy]:
         """Give ``lease`` copies of its hits; taking them may evict the hits."""
@@ -49,8 +47,8 @@ class DeviceTier(Tier):
         for node, slot in zip(hits, slots, strict=True):
             node.copies += (slot,)
         copies = self.copies_into(lease, sources)
-        for slot, copy in zip(slots, copies, strict=True):
-            slot.block = copy.target
+        for slot, (_, target) in zip(slots, copies, strict=True):
+            slot.block = target
         self._arriving += slots
         return copies
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from autellix.core.plan import BlockCopy
 from autellix.core.prefix_tree import Node, Slot, Tier, held
 
 if TYPE_CHECKING:
+    from autellix.core.plan import BlockCopy
     from autellix.core.prefix_tree import Lease
 
 
@@ -56,13 +56,13 @@ class HostTier(Tier):
         """Copy device block ``source`` into a block for ``node``."""
         node.host = Slot(self.take_or_evict(), is_moving=True)
         self._writing.append(node)
-        self.writes.append(BlockCopy(source, node.host.block))
+        self.writes.append((source, node.host.block))
 
     def write_private(self, source: int) -> int:
         """Copy device block ``source`` into a block that only the caller knows."""
         target = self.take_or_evict()
         self._writing_private.add(target)
-        self.writes.append(BlockCopy(source, target))
+        self.writes.append((source, target))
         return target
 
     def reference(self, node: Node) -> None:

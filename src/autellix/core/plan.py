@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import attrs
 
@@ -11,11 +11,8 @@ if TYPE_CHECKING:
     from autellix.core.call import Call
 
 
-class BlockCopy(NamedTuple):
-    """Copy the KV of one block; ids are of the pool that the field of the plan says."""
-
-    source: int
-    target: int
+BlockCopy: TypeAlias = tuple[int, int]
+"""Copy the KV of one block to another: ids in the pools that the plan's field says."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,9 +29,9 @@ class Plan:
             ``call.tokens[call.computed : call.computed + n]``, at those positions, into
             ``call.lease.blocks``. Where ``call.computed + n == len(call.tokens)`` the
             output is to be sampled. Best call first.
-        to_host: Device block to host block.
-        to_device: Host block to device block, before the forward pass.
-        within_device: Device block to device block: prefix hits, in a layout that
+        to_host: (Device block, host block).
+        to_device: (Host block, device block), before the forward pass.
+        within_device: (Device block, device block): prefix hits, in a layout that
             cannot share blocks between calls (rule K1).
         released: Calls that gave up their device blocks since the last plan; an
             engine with private storage for a call may drop it once the copies are read.

@@ -140,6 +140,7 @@ class PrefixTree:
             found.pop()
         del found[limit_blocks:]
         node = found[-1] if found else self.root
+        append = found.append
         for key in self.keys(tokens, len(found), limit_blocks):
             child = node.children.get(key)
             if child is None:
@@ -147,7 +148,7 @@ class PrefixTree:
             device = child.device  # most are there: asked of every block of a prompt
             if (device is None or device.is_moving) and not child.is_readable:
                 return
-            found.append(child)
+            append(child)
             node = child
 
     def child(self, parent: Node, key: tuple[int, ...]) -> Node:

@@ -9,7 +9,7 @@ import torch
 
 from autellix.backends.torch.extents import Extent, Extents, HostPool, KVShape
 from autellix.core.call import Call
-from autellix.core.plan import BlockCopy, Plan
+from autellix.core.plan import Plan
 from autellix.core.prefix_tree import Lease
 from autellix.core.records import CallSpec, Job
 from autellix.errors import InvariantError
@@ -49,9 +49,9 @@ def make_plan(
     return Plan(
         at_ns=0,
         calls=[(call, 1) for call in calls],
-        to_host=[BlockCopy(*pair) for pair in to_host],
-        to_device=[BlockCopy(*pair) for pair in to_device],
-        within_device=[BlockCopy(*pair) for pair in within_device],
+        to_host=list(to_host),
+        to_device=list(to_device),
+        within_device=list(within_device),
         released=released,
     )
 

@@ -17,7 +17,7 @@ from autellix.backends.protocol import Sampling
 from autellix.backends.torch.runner import ModelRunner
 from autellix.core.call import Call
 from autellix.core.cost_model import CostModel, attended_pairs
-from autellix.core.plan import BlockCopy, Plan
+from autellix.core.plan import Plan
 from autellix.core.prefix_tree import Lease
 from autellix.core.records import CallSpec, Job
 
@@ -102,9 +102,11 @@ class _Bench:
         """Return the time of a transfer to the host pool and back, halved."""
         plan = self._plan(1, 0, blocks * self._shape.block_tokens)
         ids = plan.calls[0][0].lease.blocks
-        out = Plan(at_ns=0, calls=[], to_host=list(map(BlockCopy, ids, range(blocks))))
+        out = Plan(
+            at_ns=0, calls=[], to_host=list(zip(ids, range(blocks), strict=True))
+        )
         back = Plan(
-            at_ns=0, calls=[], to_device=list(map(BlockCopy, range(blocks), ids))
+            at_ns=0, calls=[], to_device=list(zip(range(blocks), ids, strict=True))
         )
         times = []
         for _ in range(_RUNS):

@@ -150,18 +150,18 @@ class Extents:
         All sources are looked up before any id changes its place, and a released call
         gets a new extent when it comes back: so no copy overwrites what another reads.
         """
-        swapped_out = [self._place(copy.source) for copy in plan.to_host]
-        hits = [self._place(copy.source) for copy in plan.within_device]
+        swapped_out = [self._place(source) for source, _ in plan.to_host]
+        hits = [self._place(source) for source, _ in plan.within_device]
         for call_id in plan.released:
             extent = self._of_call.pop(call_id, None)
             if extent is not None:
                 self._closed.add(extent)
         for call, _ in plan.calls:
             self._hold(call)
-        in_host = [_Place(self.host, copy.source) for copy in plan.to_device]
+        in_host = [_Place(self.host, source) for source, _ in plan.to_device]
         _copy(in_host, self._targets(plan.to_device))
         _copy(hits, self._targets(plan.within_device))
-        _copy(swapped_out, [_Place(self.host, copy.target) for copy in plan.to_host])
+        _copy(swapped_out, [_Place(self.host, target) for _, target in plan.to_host])
         self._compact()
 
     def _place(self, block: int) -> _Place:
@@ -181,7 +181,7 @@ class Extents:
         return place
 
     def _targets(self, copies: Iterable[BlockCopy]) -> list[_Place]:
-        return [self._place(copy.target) for copy in copies]
+        return [self._place(target) for _, target in copies]
 
     def _hold(self, call: Call) -> None:
         """Give every block of the call's lease its place in the call's extent.
