@@ -30,7 +30,7 @@ from autellix.backends.torch.weights import resolve
 from autellix.core.cost_model import CostModel
 from autellix.core.kv_blocks import KVBlocks
 from autellix.core.limits import StepLimits
-from autellix.core.plan import BlockCopy, Plan, Sampled
+from autellix.core.plan import Plan, Sampled
 from autellix.core.records import CallSpec, Job
 from autellix.core.step_scheduler import StepScheduler
 from autellix.policies import FCFS
@@ -255,8 +255,8 @@ def preemptions_ms(model: LoadedModel, tokens: int) -> dict[str, float]:
     scheduler.submit(make_spec(0, [1] * tokens, 1), 0)
     plan = scheduler.plan(0)
     ids = plan.calls[0][0].lease.blocks[:blocks]
-    out = Plan(at_ns=0, calls=[], to_host=list(map(BlockCopy, ids, range(blocks))))
-    back = Plan(at_ns=0, calls=[], to_device=list(map(BlockCopy, range(blocks), ids)))
+    out = Plan(at_ns=0, calls=[], to_host=list(zip(ids, range(blocks), strict=True)))
+    back = Plan(at_ns=0, calls=[], to_device=list(zip(range(blocks), ids, strict=True)))
     sampling = {0: Sampling()}
     return {
         "recompute": min(timed(lambda: runner.step(plan, sampling)) for _ in range(4)),
