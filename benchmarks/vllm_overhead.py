@@ -67,8 +67,8 @@ def spec(number: int, prompt_tokens: int, max_tokens: int) -> CallSpec:
 
 def llm(options: VllmOptions, *, is_steered: bool) -> Any:
     """Return an ``LLMEngine`` with our scheduler or vLLM's own."""
-    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs  # noqa: PLC0415
-    from vllm.v1.engine.llm_engine import LLMEngine  # noqa: PLC0415
+    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs  # noqa: PLC0415 - only where it is there
+    from vllm.v1.engine.llm_engine import LLMEngine  # noqa: PLC0415 - only where it is there
 
     folder = resolve(options.model, cache_dir=None, progress=lambda *_: None)
     settings = engine_args(options, folder, AsyncEngineArgs, is_cpu=True)
@@ -80,7 +80,7 @@ def llm(options: VllmOptions, *, is_steered: bool) -> Any:
 
 def scheduler_with_load(folder: Path, *, is_steered: bool) -> Any:
     """Return a scheduler whose slots are full and whose queue is long."""
-    from vllm import SamplingParams  # noqa: PLC0415
+    from vllm import SamplingParams  # noqa: PLC0415 - only where it is there
 
     options = VllmOptions(
         model=str(folder),
@@ -112,7 +112,7 @@ def scheduler_with_load(folder: Path, *, is_steered: bool) -> Any:
 
 def step_ms(scheduler: Any) -> tuple[float, float]:
     """Return the milliseconds of thread time of ``schedule`` and of a whole step."""
-    from vllm.v1.outputs import ModelRunnerOutput  # noqa: PLC0415
+    from vllm.v1.outputs import ModelRunnerOutput  # noqa: PLC0415 - only where it is there
 
     times = []
     for _ in range(STEPS):
@@ -138,8 +138,8 @@ def step_ms(scheduler: Any) -> tuple[float, float]:
 
 def plain_tokens_per_cpu_s(engine: Any) -> float:
     """Return the throughput of vLLM by itself."""
-    from vllm import SamplingParams  # noqa: PLC0415
-    from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
+    from vllm import SamplingParams  # noqa: PLC0415 - only where it is there
+    from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415 - only where it is there
 
     started_s = time.process_time()
     for number in range(BATCH):

@@ -206,7 +206,7 @@ async def run_load(
 def stock_steps(engine: VllmEngine, load: Sequence[Wanted]) -> list[dict[int, int]]:
     """Return what vLLM's own scheduler decides for a load, step by step."""
     from vllm import LLMEngine, SamplingParams  # noqa: PLC0415 - where it is there
-    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs  # noqa: PLC0415
+    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs  # noqa: PLC0415 - only where it is there
 
     options = engine.options
     folder = Path(options.model)

@@ -241,6 +241,6 @@ class TorchEngine:
 
 def _load(options: TorchOptions, progress: Progress) -> Loaded:
     # torch and transformers take seconds to import: not on the event loop's thread.
-    from autellix.backends.torch.loading import load_engine  # noqa: PLC0415
+    from autellix.backends.torch.loading import load_engine  # noqa: PLC0415 - only where it is there
 
     return load_engine(options, progress)

@@ -56,8 +56,8 @@ def _fetch_from_hub(model: str, progress: Progress) -> Path:
         ModelRefused: It is neither here nor can it be fetched.
     """
     # Slow to import, and needed for hub names alone.
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
-    from huggingface_hub.errors import (  # noqa: PLC0415
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only where it is there
+    from huggingface_hub.errors import (  # noqa: PLC0415 - only where it is there
         HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,

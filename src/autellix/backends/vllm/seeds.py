@@ -40,5 +40,5 @@ def mend_seeds(runner: Any) -> bool:
             generators.update(kept)
             states.clear()
 
-    runner._sample, runner._bookkeeping_sync = sampling, booking  # noqa: SLF001
+    runner._sample, runner._bookkeeping_sync = sampling, booking  # noqa: SLF001 - mended
     return True

@@ -13,7 +13,7 @@ for _name in os.environ.get("AUTELLIX_HIDDEN_MODULES", "").split():
     sys.modules.setdefault(_name, None)  # type: ignore[arg-type] # as if not there
 
 _here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - as sys.path
-_elsewhere = [place for place in sys.path if os.path.abspath(place) != _here]  # noqa: PTH100
+_elsewhere = [place for place in sys.path if os.path.abspath(place) != _here]  # noqa: PTH100 - as above
 _other = importlib.machinery.PathFinder.find_spec("sitecustomize", _elsewhere)
 if _other is not None and _other.loader is not None:
     _module = importlib.util.module_from_spec(_other)
