@@ -7,6 +7,7 @@ import anyio.lowlevel
 import attrs
 import pytest
 
+from autellix import AutellixRuntime
 from autellix.backends.protocol import Engine, Sampling
 from autellix.backends.simulated import (
     PRESETS,
@@ -315,3 +316,21 @@ async def test_the_policy_comes_with_serve() -> None:
         async with serving(engine, policy) as bench:
             answer = await bench.answer(bench.call(max_tokens=3))
             assert len(answer.token_ids) == 3
+
+
+def test_an_output_schema_is_refused_to_its_call_alone() -> None:
+    """An engine that cannot hold output to a schema says so; other calls go on."""
+
+    async def main() -> tuple[int, int]:
+        async with AutellixRuntime(engines=[SimulatedEngine()]) as runtime:
+            async with runtime.program("held") as program:
+                with pytest.raises(ValueError, match="'simulated' cannot hold output"):
+                    await program.generate(
+                        [1, 2], max_tokens=4, json_schema='{"type": "object"}'
+                    )
+                after = await program.generate([1, 2], max_tokens=4)
+            statistics = runtime.statistics()
+            (engine,) = statistics.engines.values()
+            return len(after.token_ids), engine.counters.device.referenced
+
+    assert run_virtual(main) == (4, 0)
