@@ -1,7 +1,7 @@
 """Every error this library raises for what callers cannot prevent.
 
-Wrong arguments are ``ValueError`` or ``TypeError`` at construction; timeouts stay
-``TimeoutError``; cancellation is never converted.
+Wrong arguments are ``ValueError`` or ``TypeError`` at construction, those of a class
+of its own too; timeouts stay ``TimeoutError``; cancellation is never converted.
 """
 
 from __future__ import annotations
@@ -118,6 +118,32 @@ class EngineError(AutellixError):
 
 class BackendUnavailable(EngineError):
     """A dependency or device of a backend is missing; says what to install."""
+
+
+class NoEngine(AutellixError, ValueError):
+    """A runtime was given no engine.
+
+    Attributes:
+        engines: What it was given.
+    """
+
+    def __init__(self, engines: object) -> None:
+        self.engines = engines
+        super().__init__(f"a runtime needs at least one engine: got {engines!r}")
+
+
+class EngineNameTaken(AutellixError, ValueError):
+    """Two engines of a runtime have one name.
+
+    Attributes:
+        name: That name.
+        names: Of all engines, in their order.
+    """
+
+    def __init__(self, name: str, names: tuple[str, ...]) -> None:
+        self.name = name
+        self.names = names
+        super().__init__(f"two engines are named {name!r}: names are {names!r}")
 
 
 class EngineLost(EngineError):

@@ -22,6 +22,7 @@ from autellix.backends.simulated import SimulatedEngine
 from autellix.balancers import LocalityAware
 from autellix.core.facts import Fact
 from autellix.core.ranking import Policy
+from autellix.errors import EngineNameTaken, NoEngine
 from autellix.policies import ATLAS, FCFS
 from autellix.runtime.statistics import Cut
 from tests.fakes import FakeEngine
@@ -37,10 +38,10 @@ class OwnError(Exception):
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"engines": []}, ValueError, "at least one engine"),
+        ({"engines": []}, NoEngine, "at least one engine"),
         (
             {"engines": [FakeEngine(name="a"), FakeEngine(name="a")]},
-            ValueError,
+            EngineNameTaken,
             "two engines are named 'a'",
         ),
         ({"engines": "torch"}, TypeError, "'t' has no name"),

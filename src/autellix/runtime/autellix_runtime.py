@@ -70,7 +70,8 @@ class AutellixRuntime(Caller):
         cut: What was still under way when the block ended; None before that.
 
     Raises:
-        ValueError: No engine, two of one name, or a negative time.
+        ValueError: A negative time; no engine (``NoEngine``), or two of one name
+            (``EngineNameTaken``).
         TypeError: Something else than an engine, a policy or a balancer.
     """
 

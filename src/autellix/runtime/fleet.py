@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import anyio
 
 from autellix.backends.protocol import check_prompt
-from autellix.errors import CallRejected, EngineLost, UnknownModel
+from autellix.errors import (
+    CallRejected,
+    EngineLost,
+    EngineNameTaken,
+    NoEngine,
+    UnknownModel,
+)
 from autellix.runtime.engine_handle import EngineHandle
 
 if TYPE_CHECKING:
@@ -173,13 +179,13 @@ def _check_engines(engines: Sequence[Engine]) -> None:
     if not isinstance(engines, Sequence):
         raise TypeError(f"engines is a sequence of engines: got {engines!r}")
     if not engines:
-        raise ValueError(f"a runtime needs at least one engine: got {engines!r}")
+        raise NoEngine(engines)
     for engine in engines:
         check_instance(engine, "engine", ("name", "model", "submit", "serve"))
-    names = [engine.name for engine in engines]
+    names = tuple(engine.name for engine in engines)
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two engines are named {name!r}: names are {names!r}")
+            raise EngineNameTaken(name, names)
 
 
 def check_instance(value: object, what: str, needed: Sequence[str]) -> None:
