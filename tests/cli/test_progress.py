@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from autellix.cli.progress import Watched, loading_shown, progress
-from autellix.cli.recording import Recording
 from autellix.runtime import Event, EventKind
+from autellix.runtime.recording import Recording
 from autellix.testing import run_virtual
 
 

@@ -10,7 +10,7 @@ from autellix.cli.replay import regrets
 from autellix.workloads.generators import chat
 from autellix.workloads.trace import Trace
 from autellix.workloads.trace_file import write_trace
-from tests.evaluation.builders import point, result, row
+from tests.evaluation.builders import point, result, row, setup
 
 
 def recording(folder: Path, *, arrivals: bool) -> str:
@@ -34,6 +34,25 @@ def test_regret_is_against_the_oracle() -> None:
     )
     ends = [line.split()[-2:] for line in found.splitlines()[1:]]
     assert ends == [["+100.0%", "+100.0%"], ["+50.0%", "+50.0%"], ["+0.0%", "+0.0%"]]
+
+
+def test_regret_is_against_the_oracle_with_the_same_engines() -> None:
+    """Another number of engines is another table."""
+    found = regrets(
+        [
+            result(point(policy=policy, setup=setup(engines=n, slots=4)), [row(s)])
+            for n, policy, s in (
+                (1, "fcfs", 8.0),
+                (1, "srpt", 4.0),
+                (2, "fcfs", 3.0),
+                (2, "srpt", 2.0),
+            )
+        ]
+    )
+    one, two = found.split("\n\n")
+    assert one.startswith("chat, engines 1\n")
+    assert one.splitlines()[2].endswith("+100.0%")
+    assert two.splitlines()[2].endswith("+50.0%")
 
 
 @pytest.mark.slow

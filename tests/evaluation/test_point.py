@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from autellix.evaluation import Arrival, Point, Workload
+from autellix.evaluation import Arrival, Part, Point, Workload
 from autellix.evaluation.point import label
 from tests.evaluation.builders import point, setup
 
@@ -45,6 +45,8 @@ def test_programs_are_counted_from_one(programs: Any) -> None:
         {"limit": 2},
         {"workload": Workload(source="react")},
         {"workload": Workload(source="chat", gaps="shell")},
+        {"workload": Workload(source="chat", program_class="any")},
+        {"workload": Workload(source="chat", mix=[Part(source="chat")])},
         {"setup": setup(slots=5)},
         {"setup": setup(engines=2, slots=4)},
         {"setup": setup(slots=4, costs="llama-8b-h100")},
@@ -57,7 +59,11 @@ def test_points_that_differ_have_different_keys(changes: dict[str, Any]) -> None
 
 def test_a_point_comes_back_from_json_with_its_key() -> None:
     """The key of a stored point is the one a sweep asks for."""
-    there = point(policy={"kind": "plas", "beta": 4.0}, setup=setup(engines=2))
+    there = point(
+        workload=Workload(source="m", mix=[Part(source="chat", share=2.0)]),
+        policy={"kind": "plas", "beta": 4.0},
+        setup=setup(engines=2),
+    )
     back = Point.from_json(json.loads(json.dumps(there.to_json())))
     assert back == there
     assert back.key == there.key
@@ -83,6 +89,17 @@ def test_a_trace_is_known_by_its_content_not_its_folder() -> None:
     changed = attrs.evolve(here, digest="13")
     keys = [point(workload=one).key for one in (here, there, changed)]
     assert keys[0] == keys[1] != keys[2]
+    mixes = [
+        Workload(source="some", mix=[Part(source=one.source, digest=one.digest)])
+        for one in (here, there, changed)
+    ]
+    keys = [point(workload=one).key for one in mixes]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_keys_from_before_there_were_mixes_are_valid() -> None:
+    """What is not given is not told."""
+    assert not {"mix", "program_class"} & point().to_json()["workload"].keys()
 
 
 @pytest.mark.parametrize("value", [{}, {"policy": "fcfs"}, {"workload": 3}])

@@ -7,10 +7,9 @@ import attrs
 import pytest
 
 from autellix.errors import ConfigError, TraceError
-from autellix.evaluation import Arrival, Point, Workload
+from autellix.evaluation import Arrival, Part, Point, Workload
 from autellix.evaluation.programs import (
     arrivals_of,
-    check_fit,
     check_source,
     programs_of,
     saturation_of,
@@ -60,7 +59,7 @@ def test_programs_left_out_are_replaced() -> None:
 def test_a_workload_of_which_hardly_any_program_fits_is_an_error() -> None:
     """Rather than a search without end."""
     workload = Workload(source="search", longest_call_tokens=30)
-    with pytest.raises(ConfigError, match=r"fit 30 tokens"):
+    with pytest.raises(ConfigError, match=r"do not fit: calls may have 30"):
         programs_of(point(workload=workload))
 
 
@@ -123,17 +122,60 @@ def test_gaps_are_drawn_for_all_policies_alike() -> None:
     assert programs_of(point(workload=workload, policy="plas")) == found
 
 
-def test_programs_that_do_not_fit_are_counted() -> None:
-    """The message says how many, how long, and what to do."""
-    programs = programs_of(point(programs=40))
-    longest = sorted(program.longest_call_tokens for program in programs)
-    with pytest.raises(ConfigError) as caught:
-        check_fit(Workload(source="chat"), programs, longest[-4])
-    said = str(caught.value)
-    assert "3 of 40 programs of 'chat' do not fit" in said
-    assert str(longest[-1]) in said
-    assert f"--longest {longest[-4]}" in said
-    check_fit(Workload(source="chat"), programs, longest[-1])
+@pytest.fixture
+def mix(recording: Workload) -> Workload:
+    """Return a mix of the recording and of a generator, three of it for each."""
+    part = {"source": recording.source, "share": 3.0}
+    return workload_from({"mix": [part, "react"]}, "", Path())
+
+
+def test_a_mix_draws_each_program_by_the_shares(mix: Workload) -> None:
+    """From each source as if it were alone, with ids of its own."""
+    asked = point(workload=mix, programs=400)
+    found = programs_of(asked)
+    assert len(found) == len(set(ids(found))) == 400
+    chats = [each for each in found if each.program_class == "chat"]
+    assert 270 < len(chats) < 330
+    assert {name.split("/")[0] for name in ids(chats)} == {"0"}
+    assert programs_of(point(workload=mix, programs=400, seed=1)) != found
+    assert mix.name == "recording+react"
+
+
+def test_sources_of_a_mix_share_no_prefix(recording: Workload) -> None:
+    """Groups of the same name in two sources are two groups."""
+    twice = workload_from({"mix": ["react", "react"]}, "", Path())
+    groups: list[set[str | None]] = [set(), set()]
+    for program in programs_of(point(workload=twice, programs=60)):
+        groups[int(program.program_id[0])].add(program.prefix_group)
+    assert groups[0]
+    assert not groups[0] & groups[1]
+
+
+def test_one_name_for_all_changes_nothing_else(mix: Workload) -> None:
+    """What a policy is told is the only difference between labelled and unlabelled."""
+    labelled = programs_of(point(workload=mix, programs=40))
+    same = attrs.evolve(mix, program_class="any")
+    unlabelled = programs_of(point(workload=same, programs=40))
+    assert {program.program_class for program in unlabelled} == {"any"}
+    assert [
+        attrs.evolve(there, program_class=here.program_class)
+        for here, there in zip(labelled, unlabelled, strict=True)
+    ] == labelled
+
+
+@pytest.mark.parametrize("arrivals", [Arrival.RECORDED, Arrival.BURSTS])
+def test_a_mix_has_no_recorded_arrivals(mix: Workload, arrivals: Arrival) -> None:
+    """Those of its sources do not belong together."""
+    load = 1.0 if arrivals.has_load else None
+    asked = point(workload=mix, arrivals=arrivals, load=load)
+    with pytest.raises(ConfigError, match="is mixed: it has no recorded arrivals"):
+        arrivals_of(asked, programs_of(asked), 1.0)
+
+
+def test_a_mix_is_of_so_many_programs(mix: Workload) -> None:
+    """There is no "each once" of a mix."""
+    with pytest.raises(ConfigError, match=r"programs of 'recording\+react' are"):
+        programs_of(point(workload=mix, programs=None))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +183,7 @@ def test_programs_that_do_not_fit_are_counted() -> None:
     [
         (Workload(source="chatt"), "unknown workload 'chatt'; did you mean 'chat'?"),
         (Workload(source="no.jsonl.gz"), "no such file"),
+        (Workload(source="m", mix=[Part(source="chatt")]), "did you mean 'chat'?"),
         (Workload(source="chat", gaps="shel"), "did you mean 'shell'?"),
     ],
 )

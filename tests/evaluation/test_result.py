@@ -5,8 +5,12 @@ import json
 import pytest
 
 from autellix.evaluation import Result
+from autellix.evaluation.lessons import Lessons
 from autellix.evaluation.result import version_of
+from autellix.evaluation.timeline import Timeline
 from tests.evaluation.builders import point, result, row
+from tests.evaluation.test_lessons import TABLE
+from tests.evaluation.test_timeline import TRACKS
 
 ROWS = [row(1.23456789), row(4.0, program_class="search", started_s=2.5)]
 
@@ -21,6 +25,16 @@ def test_a_result_comes_back_from_its_line() -> None:
     assert back.to_line() == there.to_line()
 
 
+def test_what_pictures_are_made_of_comes_back_and_is_no_outcome() -> None:
+    """Results from before there were such pictures have the versions they had."""
+    there = result(
+        point(), ROWS, timeline=Timeline.of(TRACKS), lessons=Lessons.of(TABLE)
+    )
+    back = Result.from_line(there.to_line())
+    assert (back.timeline, back.lessons) == (there.timeline, there.lessons)
+    assert back.outcome() == result(point(), ROWS).outcome()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -28,6 +42,8 @@ def test_a_result_comes_back_from_its_line() -> None:
         ({"rows": [[7, 1]]}, "no result"),
         ({"point": 3}, "no result|no point"),
         ({"extra": 1}, "no result"),
+        ({"timeline": {}}, "no result"),
+        ({"lessons": {"model": 3}}, "schema None is unknown"),
         ({"key": "of another"}, "key 'of another' is of another point"),
     ],
 )

@@ -1,13 +1,19 @@
 """What is compared, from tables and files."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autellix.config.plugins import policy_from
 from autellix.errors import ConfigError
-from autellix.evaluation import Arrival, sweeps_in
+from autellix.evaluation import Arrival, Point, sweeps_in
+from autellix.evaluation.point import label
 from autellix.evaluation.sweep import sweep_from
+from autellix.policies.gittins import ClassSizes, Gittins, SizeModel, Sizes
+from autellix.runtime import save_sizes
 
 TABLE = {"workloads": ["chat"], "policies": ["fcfs", "plas"], "loads": [1.0]}
 
@@ -64,6 +70,14 @@ def test_arrivals_at_once_have_no_loads() -> None:
         ({"balancers": ["x"]}, "balancers[0]: unknown balancer 'x'"),
         ({"workloads": ["chatt"]}, "workloads[0]: unknown workload 'chatt'; did you"),
         ({"workloads": [{"source": "chat", "gap": "x"}]}, "did you mean 'gaps'?"),
+        ({"workloads": [{"mix": ["chatt"]}]}, "unknown workload 'chatt'; did you"),
+        ({"workloads": [{"mix": "chat"}]}, "must be a list: 'chat'"),
+        ({"workloads": [{"mix": []}]}, "mix: must be a list of one or more: []"),
+        ({"workloads": [{"mix": ["chat"], "source": "x"}]}, "source = 'x' means"),
+        (
+            {"workloads": [{"mix": [{"source": "chat", "share": 0.0}]}]},
+            "share must be a factor above 0: 0.0",
+        ),
         ({"engine": {"slost": 4}}, "did you mean 'slots'?"),
         ({"engine": {"costs": "llama"}}, "no preset 'llama'"),
         ({"engine": {"backend": "simulatd"}}, "did you mean 'simulated'?"),
@@ -103,6 +117,24 @@ def test_a_file_holds_sweeps(tmp_path: Path) -> None:
     assert [sweep.name for sweep in sweeps_in(path)] == ["a", "sweep"]
     path.write_text(path.read_text().replace("react", "reakt"))
     with pytest.raises(ConfigError, match=r"sweeps\[1\].workloads\[0\]: unknown"):
+        sweeps_in(path)
+
+
+def test_a_warm_start_is_part_of_the_point(tmp_path: Path) -> None:
+    """Its model stands in the point, whatever becomes of the file."""
+    model = SizeModel(classes={"chat": ClassSizes(ended=[Sizes(0.5, 9.0)])})
+    save_sizes(tmp_path / "sizes.json", model)
+    path = tmp_path / "bench.toml"
+    path.write_text(
+        '[[sweeps]]\nworkloads = ["chat"]\nloads = [1.0]\nprograms = 5\n'
+        'policies = [{ kind = "gittins", model = "sizes.json" }]\n'
+    )
+    ((point,),) = (sweep.points for sweep in sweeps_in(path))
+    (tmp_path / "sizes.json").unlink()
+    back = Point.from_json(json.loads(json.dumps(point.to_json())))
+    assert policy_from(back.policy, "policy") == Gittins(model=model)
+    assert re.fullmatch(r"gittins\(model=[0-9a-f]{6}\)", label(point.policy))
+    with pytest.raises(ConfigError, match=r"policies\[0\].*cannot be read"):
         sweeps_in(path)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autellix.errors import ConfigError
 from autellix.workloads.adapt import (
     CODING,
     GapTimes,
@@ -55,12 +56,23 @@ def test_programs_that_do_not_fit_are_dropped_and_counted() -> None:
 
 def test_a_context_that_is_too_short_is_refused() -> None:
     """The message says how many do not fit, what would, and what to do."""
-    message = r"1 of 1 programs do not fit 166 tokens, .* needs 167: drop them"
-    with pytest.raises(ValueError, match=message):
+    message = r"1 of 1 programs of 's' do not fit: .* 166 tokens, .* needs 167; leave"
+    with pytest.raises(ConfigError, match=message):
         without_longer(_trace(FIRST, NEXT), 166)
-    with pytest.raises(ValueError, match=message):
-        check_fits(_trace(FIRST, NEXT).programs, 166)
-    check_fits(_trace(FIRST, NEXT).programs, 167)
+    programs = _trace(FIRST, NEXT).programs
+    with pytest.raises(ConfigError, match=message):
+        check_fits(programs, 166, source="s")
+    check_fits(programs, 167, source="s")
+
+
+def test_programs_that_do_not_fit_are_counted() -> None:
+    """Those that do are not, and what to type is told."""
+    programs = chat(40, seed=0).programs
+    longest = sorted(program.longest_call_tokens for program in programs)
+    with pytest.raises(ConfigError, match=r"3 of 40 .*") as caught:
+        check_fits(programs, longest[-4], source="chat")
+    assert f"the longest needs {longest[-1]}" in str(caught.value)
+    assert f"--longest {longest[-4]}," in str(caught.value)
 
 
 def test_scaling_moves_what_is_shared_with_its_text() -> None:

@@ -356,7 +356,7 @@ def test_a_recording_shares_what_the_trace_shares(tmp_path: Path) -> None:
 def test_what_is_found_to_be_shared_is_shared(program: TraceProgram) -> None:
     """The longest start that any earlier call has, and a call that has it."""
     prompts = Prompts(program, Words(vocabulary=range(5, 5_000)))
-    tree, seen = SharedTokens(), list[list[int]]()
+    tree, seen = SharedTokens(), list[tuple[int, ...]]()
     for call_id, call in enumerate(program.calls):
         prompt = prompts.prompt(call_id)
         start = tree.add(call_id, prompt) or Start(-1, 0)
@@ -366,5 +366,5 @@ def test_what_is_found_to_be_shared_is_shared(program: TraceProgram) -> None:
         first = 10_000 + 100 * call_id
         output = list(range(first, first + call.output_tokens))
         prompts.learn(call_id, output)
-        seen.append(prompt + output)
+        seen.append((*prompt, *output))
         tree.extend(call_id, output)

@@ -10,6 +10,7 @@ from autellix import AutellixRuntime, CallRejected
 from autellix.backends.simulated import SimulatedEngine
 from autellix.core.process_table import ProgramView
 from autellix.policies import FCFS, SRPT
+from autellix.runtime.request import checked_text_or_ids
 from autellix.testing import run_virtual
 from autellix.workloads.arrivals import At
 from autellix.workloads.prompts import Prompts, Words
@@ -125,13 +126,24 @@ def test_prompts_begin_as_the_trace_says(program: TraceProgram) -> None:
         assert len(prompt) == call.prompt_tokens
         output = [1 + call_id % 3] * call.output_tokens
         prompts.learn(call_id, output)
-        whole.append(prompt + output)
+        whole.append([*prompt, *output])
         group = program.group_of(call)
         if group and group[1] > call.shared_tokens:
-            assert prompt[: group[1]] == Words(0, range(5, 5_000)).of_group(*group)
+            start = Words(0, range(5, 5_000)).of_group(*group)
+            assert list(prompt[: group[1]]) == start
         elif call.prefix_call is not None:
             shared = call.shared_tokens
-            assert prompt[:shared] == whole[call.prefix_call][:shared]
+            assert list(prompt[:shared]) == whole[call.prefix_call][:shared]
+
+
+def test_ids_are_checked_before_they_are_part_of_a_prompt() -> None:
+    """A prompt is not checked again, so what it is made of is."""
+    with pytest.raises(ValueError, match="got -1 at 0"):
+        Words(vocabulary=range(-1, 5))
+    prompts = Prompts(CHAIN, Words())
+    with pytest.raises(TypeError, match="got True at 1"):
+        prompts.learn(0, [7, True])
+    assert checked_text_or_ids(prompt := prompts.prompt(0)) is prompt
 
 
 def test_programs_of_a_group_begin_alike_and_no_further() -> None:

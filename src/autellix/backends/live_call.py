@@ -38,6 +38,7 @@ class LiveCall:
         call: As it was submitted.
         stream: Where its consumer waits.
         ended: To be called with the report.
+        is_plain: Whether nobody looks at its text before it has ended.
         is_left: The consumer is gone; nothing is to be handed over any more.
         fault: Why it is being ended, where that is for the policy's fault.
     """
@@ -46,6 +47,7 @@ class LiveCall:
     stream: CallStream
     ended: Callable[[CallReport], None]
     _tokenizer: Tokenizer
+    is_plain: bool = attrs.field(init=False)
     is_left: bool = attrs.field(default=False, init=False)
     fault: PolicyFault | None = attrs.field(default=None, init=False)
     _assembler: TextAssembler | None = attrs.field(init=False)
@@ -58,11 +60,7 @@ class LiveCall:
         stop = self.call.sampling.stop
         needs_text = self.call.is_streamed or stop
         self._assembler = TextAssembler(self._tokenizer, stop) if needs_text else None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nobody looks at its text before it has ended."""
-        return self._assembler is None
+        self.is_plain = self._assembler is None  # asked in every step
 
     def take(self, sample: TokenSample) -> bool:
         """Take the next token in; return whether it ends the call."""

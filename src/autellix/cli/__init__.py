@@ -1,4 +1,4 @@
-"""Command line: the demo, agent files, configuration checks."""
+"""Command line: demo, agent files, checks, comparisons, calibration."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from autellix.cli.arguments import parse
 from autellix.cli.bench import bench
 from autellix.cli.bench_arguments import bench_options, replay_options
+from autellix.cli.calibrate import calibrate
+from autellix.cli.calibrate_arguments import calibrate_options
 from autellix.cli.check import check
 from autellix.cli.demo.command import DemoOptions, demo
 from autellix.cli.exit_codes import ExitCode
@@ -108,6 +110,8 @@ def _run(typed: argparse.Namespace, arguments: Sequence[str]) -> ExitCode:
             return bench(bench_options(typed, arguments))
         case "replay":
             return replay(replay_options(typed))
+        case "calibrate":
+            return calibrate(calibrate_options(typed, arguments))
         case _:
             return check(typed.file, as_json=typed.json)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from autellix.cli.bench_arguments import add_bench, add_replay
+from autellix.cli.calibrate_arguments import add_calibrate
 from autellix.cli.demo.command import OUT
 
 _EXIT_CODES: Final = """\
@@ -26,6 +27,7 @@ examples:
   autellix run agents.py --config autellix.toml --agents 8
   autellix bench --workload chat --loads 0.5,1.3        policies compared; minutes
   autellix replay recording.jsonl.gz --policy plas,atlas
+  autellix calibrate --config autellix.toml --out mine.toml   costs of your engine
 
 """
 _RUN: Final = """\
@@ -68,6 +70,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     _add_config(commands)
     add_bench(commands, epilog=_EXIT_CODES)
     add_replay(commands, epilog=_EXIT_CODES)
+    add_calibrate(commands, epilog=_EXIT_CODES)
     return parser.parse_args(arguments)
 
 

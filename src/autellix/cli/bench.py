@@ -17,8 +17,9 @@ from autellix.cli.progress import say
 from autellix.errors import MissingExtra
 from autellix.evaluation import Store, Sweep, run_missing, sweeps_in
 from autellix.evaluation.comparison import settings_of
-from autellix.evaluation.pictures import draw, draw_timeline
+from autellix.evaluation.pictures import draw
 from autellix.evaluation.point import label
+from autellix.evaluation.run_pictures import draw_lessons, draw_timeline
 from autellix.evaluation.sweep import sweep_from
 from autellix.evaluation.table import report
 
@@ -122,7 +123,10 @@ def _told(seconds: float) -> str:
 
 
 def _draw(setting: Setting, title: str, folder: Path, name: str) -> None:
-    """Draw a setting, and at its largest load one run of each policy."""
+    """Draw a setting, and at its largest load one run of each policy.
+
+    Of those that learn also what they learned in it.
+    """
     worst = max(setting.cells, key=lambda load: load or 0.0)
     cells = setting.cells[worst].values()
     seed = min(seed for cell in cells for seed in cell.results)
@@ -131,5 +135,9 @@ def _draw(setting: Setting, title: str, folder: Path, name: str) -> None:
     try:
         draw(setting, title, folder / f"{name}.png")
         draw_timeline(runs, title, folder / f"{name}-timeline.png")
+        learned = [run for run in runs if run[1].lessons is not None]
+        if learned:
+            about = f"{title}: what was learned"
+            draw_lessons(learned, about, folder / f"{name}-learned.png")
     except (MissingExtra, OSError) as error:
         say(f"no picture of {title}: {error}")

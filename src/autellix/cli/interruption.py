@@ -10,7 +10,7 @@ import anyio
 from autellix.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
-    from autellix.cli.recording import Recording
+    from autellix.runtime.recording import Recording
 
 
 async def serve_noting_interrupts(

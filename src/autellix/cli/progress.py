@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
-from autellix.cli.recording import State
+from autellix.runtime.recording import State
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from autellix.cli.recording import Recording, Track
+    from autellix.runtime.recording import Recording, Track
 
 _LIVE_EVERY_S: Final = 0.4
 _LINE_EVERY_S: Final = 5.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,13 +15,14 @@ from autellix.cli.exit_codes import ExitCode
 from autellix.cli.progress import say
 from autellix.errors import ConfigError
 from autellix.evaluation import Arrival, Store
-from autellix.evaluation.measures import Measures, measures
-from autellix.evaluation.point import label
+from autellix.evaluation.comparison import settings_of
 from autellix.evaluation.sweep import sweep_from
 from autellix.workloads.trace_file import read_trace
 
 if TYPE_CHECKING:
     from autellix.evaluation import Result
+    from autellix.evaluation.comparison import Setting
+    from autellix.evaluation.measures import Measures
 
 ORACLE: Final = "srpt"
 _COLUMNS: Final[Mapping[str, Callable[[Measures], str]]] = {
@@ -90,26 +91,41 @@ def replay(options: ReplayOptions) -> ExitCode:
 
 
 def regrets(results: Sequence[Result]) -> str:
-    """Return a table of policies with their regrets against the oracle."""
-    found = {label(one.point.policy): measures(one.rows) for one in results}
-    oracle = found.get(ORACLE)
-    head = ["policy", *_COLUMNS, "regret, mean", "regret, s/token"]
-    rows = [head]
-    for policy, figures in found.items():
-        regret = ["", ""]
-        if oracle is not None:
-            mean = figures.latency_mean_s / oracle.latency_mean_s - 1
-            per_token = figures.token_mean_s / oracle.token_mean_s - 1
-            regret = [f"{mean:+.1%}", f"{per_token:+.1%}"]
-        rows.append([policy, *(show(figures) for show in _COLUMNS.values()), *regret])
+    """Return tables of policies with their regrets against the oracle.
+
+    One for each number of engines and each balancer: only what is served alike is
+    compared.
+    """
+    settings = settings_of(results, ORACLE)
+    tables = []
+    for setting in settings:
+        title = [setting.title] if len(settings) > 1 else []
+        tables.append("\n".join([*title, *_regrets(setting)]))
+    return "\n\n".join(tables)
+
+
+def _regrets(setting: Setting) -> Iterator[str]:
+    """Yield the lines of one table."""
+    rows = [["policy", *_COLUMNS, "regret, mean", "regret, s/token"]]
+    for cells in setting.cells.values():
+        found = {
+            policy: next(iter(cell.by_seed.values())) for policy, cell in cells.items()
+        }
+        oracle = found.get(ORACLE)
+        for policy, figures in found.items():
+            regret = ["", ""]
+            if oracle is not None:
+                mean = figures.latency_mean_s / oracle.latency_mean_s - 1
+                per_token = figures.token_mean_s / oracle.token_mean_s - 1
+                regret = [f"{mean:+.1%}", f"{per_token:+.1%}"]
+            shown = (show(figures) for show in _COLUMNS.values())
+            rows.append([policy, *shown, *regret])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
+    for row in rows:
+        yield "  ".join(
             cell.rjust(width) if place else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        for row in rows
-    )
 
 
 def _table(options: ReplayOptions) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import attrs
 
 from autellix.cli.failures import distinct, traceback_from
 from autellix.cli.progress import say
-from autellix.cli.recording import Recording
+from autellix.runtime.recording import Recording
 
 if TYPE_CHECKING:
     from autellix.cli.agent_file import AgentFile

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args, get_o
 import attrs
 
 from autellix.config.faults import Faults, faults_in, joined, nearest, too_large
-from autellix.errors import ConfigError, MissingExtra
+from autellix.errors import ConfigError, MissingExtra, SizeModelError
 from autellix.policies import Ladder
+from autellix.policies.gittins import SizeModel
+from autellix.runtime.learning import load_sizes, sizes_from_json
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -86,6 +88,7 @@ def _converter() -> Converter:
         attrs.has, lambda kind: _table_hook(kind, converter)
     )
     converter.register_structure_hook(Ladder, _ladder_hook(converter))
+    converter.register_structure_hook(SizeModel, _to_sizes)
     return converter
 
 
@@ -117,6 +120,23 @@ def _to_enum(value: Any, kind: type[Enum]) -> Enum:
         choice = ", ".join(map(repr, words))
         raise ValueError(f"must be one of {choice}: {value!r}")
     return kind(value)
+
+
+def _to_sizes(value: Any, _: Any) -> SizeModel:
+    """Return the size model in a file, or in the table that such a file holds.
+
+    Raises:
+        ValueError: There is none; a start that should be warm is never silently cold.
+    """
+    if isinstance(value, Mapping):
+        return sizes_from_json(value)
+    file = _to_plain(value, str)
+    try:
+        return load_sizes(file)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+    except SizeModelError as error:
+        raise ValueError(str(error)) from error
 
 
 def _table_hook(kind: type, converter: Converter) -> _Hook:

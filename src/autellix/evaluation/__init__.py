@@ -5,7 +5,7 @@ becomes a ``Result``, a line of a file; what is told of a comparison is worked o
 those lines alone, so it can be told again, and otherwise, without running anything.
 """
 
-from autellix.evaluation.point import Arrival, Point, Setup, Workload
+from autellix.evaluation.point import Arrival, Part, Point, Setup, Workload
 from autellix.evaluation.result import ProgramRow, Result
 from autellix.evaluation.run import run_missing
 from autellix.evaluation.store import Store
@@ -14,6 +14,7 @@ from autellix.evaluation.trial import run_point
 
 __all__ = [
     "Arrival",
+    "Part",
     "Point",
     "ProgramRow",
     "Result",

@@ -174,6 +174,8 @@ def _title(result: Result, about: Mapping[str, Any], varied: set[str]) -> str:
     rest = [
         f"{key} {about[key]}"
         for key in about
-        if key in varied and key not in {"source", "digest"} and about[key] is not None
+        if key in varied
+        and key not in {"source", "digest", "mix"}
+        and about[key] is not None
     ]
     return ", ".join([result.point.workload.name, *rest])

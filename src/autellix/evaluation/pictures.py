@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from autellix.errors import MissingExtra
+from autellix.evaluation.canvas import COLOURS, canvas
 from autellix.evaluation.measures import breakdown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from autellix.evaluation.comparison import Cell, Setting
-    from autellix.evaluation.result import Result
 
-# Okabe and Ito's colours, which can be told apart whatever one's eyes see of colour.
-_COLOURS: Final = (
-    "#000000",
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#999999",
-)
 _STYLES: Final = ("-", "--", "-.", ":")
 _MARKERS: Final = "osD^v<>P"
 _PARTS: Final = (
@@ -47,7 +33,7 @@ def draw(setting: Setting, title: str, path: Path) -> None:
     no longer than a time, where the time of their calls went, and how many programs
     were under way in the first seed's run. Without matplotlib ``MissingExtra``.
     """
-    with _figure(path, size=(13, 8)) as figure:
+    with canvas(path, size=(13, 8)) as figure:
         figure.suptitle(title, fontsize=13)
         grid = figure.add_gridspec(2, 6)
         loads = [load for load in setting.cells if load is not None]
@@ -67,66 +53,9 @@ def draw(setting: Setting, title: str, path: Path) -> None:
         )
 
 
-def draw_timeline(
-    results: Sequence[tuple[str, Result]], title: str, path: Path
-) -> None:
-    """Draw one run of each policy: a line a program, from its arrival to its end.
-
-    Without matplotlib ``MissingExtra``.
-    """
-    with _figure(path, size=(13, 6)) as figure:
-        figure.suptitle(title, fontsize=13)
-        classes = sorted({row.program_class for _, one in results for row in one.rows})
-        colours = dict(zip(classes, _COLOURS[1:], strict=False))
-        panels = figure.subplots(
-            1, len(results), sharex=True, sharey=True, squeeze=False
-        )
-        for axes, (policy, result) in zip(panels[0], results, strict=True):
-            for name in classes:
-                lines = [
-                    (place, row)
-                    for place, row in enumerate(result.rows)
-                    if row.program_class == name
-                ]
-                axes.hlines(
-                    [place for place, _ in lines],
-                    [row.started_s for _, row in lines],
-                    [row.started_s + row.latency_s for _, row in lines],
-                    colors=colours.get(name, _COLOURS[0]),
-                    linewidth=1.0,
-                    label=name,
-                )
-            axes.set(title=policy, xlabel="seconds since the first arrival")
-        panels[0][0].set_ylabel("programs, by arrival")
-        panels[0][0].invert_yaxis()
-        panels[0][-1].legend(loc="lower left")
-
-
-@contextmanager
-def _figure(path: Path, *, size: tuple[float, float]) -> Iterator[Figure]:
-    """Hand out an empty figure; it is written when the block ends.
-
-    Yields:
-        The figure.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra(
-            "drawing pictures", module="matplotlib", extra="plot"
-        ) from error
-    figure = Figure(figsize=size, layout="constrained", dpi=110)
-    yield figure
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-
-
 def _colours(setting: Setting) -> dict[str, str]:
     names = enumerate(setting.policies)
-    return {name: _COLOURS[index % len(_COLOURS)] for index, name in names}
+    return {name: COLOURS[index % len(COLOURS)] for index, name in names}
 
 
 def _draw_loads(axes: Axes, setting: Setting, *, per_token: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -23,6 +23,9 @@ Named: TypeAlias = "str | Mapping[str, Any]"
 """A policy or balancer as configuration files write it: a name, or a table."""
 
 _SIMULATED: Final = "simulated"
+_LONGEST_OPTION: Final = 80
+_NOT_GIVEN: Final = ("mix", "program_class")
+"""Left out of a point's JSON where they are: keys from before they came stay valid."""
 
 
 class Arrival(StrEnum):
@@ -58,11 +61,35 @@ def _count(_: object, field: attrs.Attribute[Any], value: int | None) -> None:
 
 
 @attrs.frozen(kw_only=True)
+class Part:
+    """One of several places that programs are from.
+
+    Attributes:
+        source: Name of a generator, or path of a trace file.
+        digest: Of the trace file's content; empty for a generator.
+        share: How likely a program is from here, against the shares of the others.
+    """
+
+    source: str
+    digest: str = ""
+    share: float = attrs.field(default=1.0, validator=_factor)
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return Path(self.source).name.split(".")[0] if self.digest else self.source
+
+
+def _to_parts(parts: Iterable[Part | Mapping[str, Any]]) -> tuple[Part, ...]:
+    return tuple(part if isinstance(part, Part) else Part(**part) for part in parts)
+
+
+@attrs.frozen(kw_only=True)
 class Workload:
     """What programs there are.
 
     Attributes:
-        source: Name of a generator, or path of a trace file.
+        source: Name of a generator, or path of a trace file; of a mix, a name for it.
         digest: Of the trace file's content; empty for a generator.
         longest_call_tokens: Programs with a longer call (prompt and output) are left
             out; None: one that does not fit the engine is an error.
@@ -71,6 +98,10 @@ class Workload:
         prompt_factor: Lengths of what is new in prompts are scaled by that.
         output_factor: Lengths of outputs are.
         tells_parents: Whether calls say which calls they follow (rule A6).
+        mix: Where programs are from, each program drawn by the shares; empty: all are
+            from ``source``.
+        program_class: One name for all programs, so that no policy can tell them
+            apart; None: those of their sources.
     """
 
     source: str
@@ -81,11 +112,13 @@ class Workload:
     prompt_factor: float = attrs.field(default=1.0, validator=_factor)
     output_factor: float = attrs.field(default=1.0, validator=_factor)
     tells_parents: bool = False
+    mix: tuple[Part, ...] = attrs.field(default=(), converter=_to_parts)
+    program_class: str | None = None
 
     @property
     def name(self) -> str:
         """What it is called in tables."""
-        return Path(self.source).name.split(".")[0] if self.digest else self.source
+        return Part(source=self.source, digest=self.digest).name
 
 
 @attrs.frozen(kw_only=True)
@@ -169,14 +202,21 @@ class Point:
     def key(self) -> str:
         """Stable name of this point: equal points, wherever and whenever, have it."""
         told = self.to_json()
-        if self.workload.digest:
-            told["workload"]["source"] = self.workload.name
+        told["workload"]["source"] = self.workload.name
+        for part, told_part in zip(
+            self.workload.mix, told["workload"].get("mix", ()), strict=True
+        ):
+            told_part["source"] = part.name
         text = json.dumps(told, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return attrs.asdict(self, value_serializer=_plain)
+        told = attrs.asdict(self, value_serializer=_plain)
+        for name in _NOT_GIVEN:
+            if not told["workload"][name]:
+                del told["workload"][name]
+        return told
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Point:
@@ -194,13 +234,24 @@ class Point:
 
 
 def label(named: Named) -> str:
-    """Return a policy or balancer as tables name it: ``plas``, ``plas(beta=4)``."""
+    """Return a policy or balancer as tables name it: ``plas``, ``plas(beta=4)``.
+
+    Of what is too long to be read, there is a digest.
+    """
     if isinstance(named, str):
         return named
     options = ", ".join(
-        f"{key}={json.dumps(value)}" for key, value in named.items() if key != "kind"
+        f"{key}={_short(json.dumps(value))}"
+        for key, value in named.items()
+        if key != "kind"
     )
     return f"{named['kind']}({options})" if options else str(named["kind"])
+
+
+def _short(text: str) -> str:
+    if len(text) <= _LONGEST_OPTION:
+        return text
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def _plain(_: type, __: attrs.Attribute[Any] | None, value: Any) -> Any:

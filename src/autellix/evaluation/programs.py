@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from autellix.config.faults import nearest
 from autellix.errors import ConfigError
@@ -94,44 +97,14 @@ def arrivals_of(
         raise ConfigError(f"workload {point.workload.name!r}: {error}") from error
 
 
-def check_fit(
-    workload: Workload, programs: Sequence[TraceProgram], limit_tokens: int
-) -> None:
-    """Refuse programs that an engine cannot serve.
-
-    Args:
-        workload: Where they are from.
-        programs: All of a run.
-        limit_tokens: Longest call that the engine takes, prompt and output.
-
-    Raises:
-        ConfigError: Some have a longer call.
-    """
-    longest = [program.longest_call_tokens for program in programs]
-    too_long = sum(tokens > limit_tokens for tokens in longest)
-    if too_long:
-        raise ConfigError(
-            f"{too_long} of {len(programs)} programs of {workload.name!r} do not fit "
-            f"the engine: it takes calls of {limit_tokens} tokens, the longest needs "
-            f"{max(longest)}; leave such programs out (--longest {limit_tokens}, or "
-            f"longest_call_tokens = {limit_tokens} in a file), or give the engine more "
-            "room (max_context_tokens, kv_tokens)"
-        )
-
-
 def check_source(workload: Workload) -> None:
     """Refuse names that stand for nothing.
 
     Raises:
-        ConfigError: The source, or the model of gaps, is not known.
+        ConfigError: A source, or the model of gaps, is not known.
     """
-    source = workload.source
-    if source not in GENERATORS and not Path(source).is_file():
-        known = ", ".join(sorted(GENERATORS))
-        raise ConfigError(
-            f"unknown workload {source!r}{nearest(source, GENERATORS)}; there are "
-            f"{known}, and trace files by their path (no such file)"
-        )
+    for part in workload.mix or [workload]:
+        _check_known(part.source)
     if workload.gaps is not None and workload.gaps not in GAPS:
         raise ConfigError(
             f"unknown model of gaps {workload.gaps!r}{nearest(workload.gaps, GAPS)}; "
@@ -139,10 +112,32 @@ def check_source(workload: Workload) -> None:
         )
 
 
+def _check_known(source: str) -> None:
+    """Refuse a name of no generator and no file.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if source not in GENERATORS and not Path(source).is_file():
+        known = ", ".join(sorted(GENERATORS))
+        raise ConfigError(
+            f"unknown workload {source!r}{nearest(source, GENERATORS)}; there are "
+            f"{known}, and trace files by their path (no such file)"
+        )
+
+
 @lru_cache(maxsize=8)
 def _programs(
     workload: Workload, count: int | None, seed: int, *, is_recorded: bool
 ) -> Sequence[TraceProgram]:
+    if workload.program_class is not None:
+        named = attrs.evolve(workload, program_class=None)
+        return [
+            attrs.evolve(program, program_class=workload.program_class)
+            for program in _programs(named, count, seed, is_recorded=is_recorded)
+        ]
+    if workload.mix and not is_recorded:
+        return _mixed(workload, count, seed)
     if workload.source in GENERATORS:
         trace = _generated(workload, count, seed)
     else:
@@ -156,6 +151,50 @@ def _programs(
         return programs
     drawn = _with(trace, programs)
     return adapt.fill_gaps(drawn, GAPS[workload.gaps], seed=seed).programs
+
+
+def _mixed(workload: Workload, count: int | None, seed: int) -> list[TraceProgram]:
+    """Draw for each program where it is from, by the shares.
+
+    Raises:
+        ConfigError: It is not said how many there are to be.
+    """
+    if count is None:
+        raise ConfigError(f"how many programs of {workload.source!r} are there to be?")
+    parts = range(len(workload.mix))
+    shares = [part.share for part in workload.mix]
+    drawn = random.Random(f"{seed}/mix").choices(parts, shares, k=count)
+    sources = [_part(workload, number, drawn.count(number), seed) for number in parts]
+    return [next(sources[number]) for number in drawn]
+
+
+def _part(
+    workload: Workload, number: int, count: int, seed: int
+) -> Iterator[TraceProgram]:
+    """Yield so many programs of a part; they share nothing with other parts.
+
+    Yields:
+        Each with an id, and a prefix group, that no other part has.
+    """
+    part = workload.mix[number]
+    of_part = attrs.evolve(workload, mix=(), source=part.source, digest=part.digest)
+    for program in _programs(of_part, count, seed, is_recorded=False)[:count]:
+        calls = [
+            attrs.evolve(call, prefix_group=_own(number, call.prefix_group))
+            if call.prefix_group is not None
+            else call
+            for call in program.calls
+        ]
+        yield attrs.evolve(
+            program,
+            program_id=f"{number}/{program.program_id}",
+            prefix_group=_own(number, program.prefix_group),
+            calls=calls,
+        )
+
+
+def _own(number: int, group: str | None) -> str | None:
+    return None if group is None else f"{number}/{group}"
 
 
 def _generated(workload: Workload, count: int | None, seed: int) -> Trace:
@@ -184,23 +223,21 @@ def _generated(workload: Workload, count: int | None, seed: int) -> Trace:
 
 @lru_cache(maxsize=2)
 def _trace(workload: Workload) -> Trace:
-    """Return a trace file's programs; of a generator there is no trace to speak of.
+    """Return a trace file's programs; there is no other trace to speak of.
 
     Raises:
-        ConfigError: It is a generator.
+        ConfigError: It is a generator, or a mix.
     """
     if not workload.digest:
-        raise ConfigError(
-            f"{workload.source!r} is generated: it has no recorded arrivals"
-        )
+        made = "mixed" if workload.mix else "generated"
+        raise ConfigError(f"{workload.source!r} is {made}: it has no recorded arrivals")
     return _adapted(workload, read_trace(workload.source))
 
 
 def _adapted(workload: Workload, trace: Trace) -> Trace:
     """Return a trace with what the workload changes; gaps are filled later.
 
-    Raises:
-        ConfigError: No program is left.
+    ``ConfigError`` if no program is left.
     """
     if workload.most_gap_s is not None:
         trace = adapt.cap_gaps(trace, workload.most_gap_s)
@@ -210,10 +247,7 @@ def _adapted(workload: Workload, trace: Trace) -> Trace:
         )
     if workload.longest_call_tokens is None:
         return trace
-    try:
-        return adapt.without_longer(trace, workload.longest_call_tokens)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    return adapt.without_longer(trace, workload.longest_call_tokens)
 
 
 def _with(trace: Trace, programs: Sequence[TraceProgram]) -> Trace:

@@ -9,12 +9,18 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
+from autellix.evaluation.lessons import Lessons
 from autellix.evaluation.point import Point
+from autellix.evaluation.timeline import Timeline
 
 SCHEMA: Final = "autellix-result/1"
 """Changes when old lines cannot be read any more, or mean something else."""
 
 _DIGITS: Final = 6  # microseconds
+_SHOWN: Final[Mapping[str, type[Timeline | Lessons]]] = {
+    "timeline": Timeline,
+    "lessons": Lessons,
+}
 
 
 class ProgramRow(NamedTuple):
@@ -60,6 +66,8 @@ class Result:
         counts: Steps, tokens and decisions, in sum over the engines.
         cpu_s: CPU time of the run without loading engines, seconds. The one thing here
             that differs when a simulated point is run again.
+        timeline: What programs did when, of runs with seed 0; else None.
+        lessons: What the policy learned, where it learns; else None.
     """
 
     point: Point
@@ -69,11 +77,18 @@ class Result:
     wait_s: Mapping[str, float]
     counts: Mapping[str, int]
     cpu_s: float
+    timeline: Timeline | None = None
+    lessons: Lessons | None = None
 
     def to_line(self) -> str:
         """Return one line of JSON."""
         return json.dumps(
-            {"schema": SCHEMA, "key": self.point.key, **self._told()},
+            {
+                "schema": SCHEMA,
+                "key": self.point.key,
+                **self._told(),
+                **self._shown(),
+            },
             separators=(",", ":"),
         )
 
@@ -93,7 +108,12 @@ class Result:
             classes = value.pop("classes")
             rows = [ProgramRow(classes[row[0]], *row[1:]) for row in value["rows"]]
             point = Point.from_json(value["point"])
-            result = cls(**{**value, "point": point, "rows": rows})
+            shown = {
+                name: kind.from_json(value[name])
+                for name, kind in _SHOWN.items()
+                if name in value
+            }
+            result = cls(**{**value, **shown, "point": point, "rows": rows})
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"no result: {error!r}") from error
         if point.key != key:
@@ -116,8 +136,17 @@ class Result:
             ],
         }
 
+    def _shown(self) -> dict[str, Any]:
+        """Return what pictures are made of, where there is any."""
+        told: dict[str, Any] = {}
+        if self.timeline is not None:
+            told["timeline"] = attrs.asdict(self.timeline)
+        if self.lessons is not None:
+            told["lessons"] = self.lessons.to_json()
+        return told
+
     def outcome(self) -> str:
-        """Return what a repetition must give again, as text."""
+        """Return what a repetition must give again, as text; pictures aside."""
         told = self._told()
         del told["cpu_s"], told["code"]
         return json.dumps(told, sort_keys=True)

@@ -15,7 +15,6 @@ from autellix.errors import AutellixError
 from autellix.evaluation.point import label
 from autellix.evaluation.programs import (
     arrivals_of,
-    check_fit,
     programs_of,
     saturation_of,
 )
@@ -24,6 +23,7 @@ from autellix.evaluation.setups import engines_of
 from autellix.evaluation.trial import serve_point
 from autellix.evaluation.worker import COMMAND, ERROR
 from autellix.runtime.tasks import Tasks
+from autellix.workloads.adapt import check_fits
 
 if TYPE_CHECKING:
     from anyio.abc import ByteReceiveStream, ByteSendStream
@@ -104,7 +104,7 @@ async def check_points(points: Sequence[Point]) -> None:
             arrivals_of(point, programs, saturation_of(point, programs))
             (engine, *_) = engines_of(point.setup)
             limit_tokens = engine.capabilities().max_call_tokens
-            check_fit(point.workload, programs, limit_tokens)
+            check_fits(programs, limit_tokens, source=point.workload.name)
             await checkpoint()  # to make programs takes long enough for a Ctrl-C
 
 

@@ -26,8 +26,8 @@ def setup_from(table: Mapping[str, Any], *, engines: int, path: str) -> Setup:
 
     Args:
         table: Of ``[[engines]]``. ``backend`` may be left out: simulated. Another that
-            is given no ``costs`` of its own needs ``saturation_costs``, a preset or a
-            table of costs: what loads are multiples of.
+            is given no ``costs`` of its own needs ``saturation_costs``: what loads are
+            multiples of. Both are a preset, by name or file, or a table of costs.
         engines: How many.
         path: Where in a file the table stands.
 
@@ -36,6 +36,8 @@ def setup_from(table: Mapping[str, Any], *, engines: int, path: str) -> Setup:
     """
     given = {"backend": "simulated", **table}
     costs = given.pop(_COSTS, None)
+    if isinstance(given.get("costs"), str):
+        given["costs"] = _costs(given["costs"], path)
     settings = engine_from(given, path)
     options = _plain(settings.options)
     if "costs" not in options:
@@ -45,8 +47,7 @@ def setup_from(table: Mapping[str, Any], *, engines: int, path: str) -> Setup:
                 "loads are multiples of what such an engine can do",
                 path=path,
             )
-        simulated = engine_from({"backend": "simulated", "costs": costs}, path)
-        costs = _plain(simulated.options)["costs"]
+        costs = _costs(costs, path)
     return Setup(
         backend=settings.backend,
         engines=engines,
@@ -65,6 +66,12 @@ def engines_of(setup: Setup, *, seed: int = 0) -> list[Engine]:
         settings = engine_from(table, name)
         made.append(settings.make(settings.options))
     return made
+
+
+def _costs(value: Any, path: str) -> Any:
+    """Return the table of costs that a preset stands for; errors as of the engine."""
+    simulated = engine_from({"backend": "simulated", "costs": value}, path)
+    return _plain(simulated.options)["costs"]
 
 
 def _plain(options: Any) -> dict[str, Any]:

@@ -30,14 +30,18 @@ from autellix.config.faults import Faults, Findings
 from autellix.config.plugins import balancer_from, policy_from
 from autellix.config.structure import Table, structured
 from autellix.errors import ConfigError
-from autellix.evaluation.point import Arrival, Named, Point, Setup, Workload
+from autellix.evaluation.point import Arrival, Named, Part, Point, Setup, Workload
 from autellix.evaluation.programs import check_source
 from autellix.evaluation.setups import setup_from
+from autellix.policies.gittins import Gittins
+from autellix.runtime.learning import sizes_to_json
 from autellix.workloads.generators import GENERATORS
 
 T = TypeVar("T")
+Place = TypeVar("Place", Workload, Part)
 _Make: TypeAlias = Callable[[Any, str], T]
 
+_LEARNS: Final = "gittins"
 ENGINE: Final[Mapping[str, Any]] = {"backend": "simulated"}
 
 
@@ -47,7 +51,8 @@ class SweepTable:
 
     Attributes:
         name: Heads its tables and pictures.
-        workloads: Names, trace files, or tables of the fields of ``Workload``.
+        workloads: Names, trace files, or tables of the fields of ``Workload``; parts of
+            a mix are names, trace files, or tables of the fields of ``Part``.
         policies: Names or tables; the first is the baseline.
         balancers: Names or tables.
         arrivals: See ``Arrival``.
@@ -152,18 +157,56 @@ def workload_from(value: Any, path: str, folder: Path) -> Workload:
     Raises:
         ConfigError: There is no such workload; or ``Faults``, as of ``structured``.
     """
-    table = {"source": value} if isinstance(value, str) else value
     try:
+        table = _told(value) if isinstance(value, Mapping) else {"source": value}
         workload = structured(table, Workload, path)
-        if workload.source not in GENERATORS:
-            workload = attrs.evolve(workload, source=str(folder / workload.source))
+        if workload.mix:
+            parts = [_found(part, folder) for part in workload.mix]
+            workload = attrs.evolve(workload, mix=parts)
+        else:
+            workload = _found(workload, folder)
         check_source(workload)
     except ConfigError as error:
         raise ConfigError(error.message, path=path) from None
-    if workload.source in GENERATORS:
-        return workload
-    content = Path(workload.source).read_bytes()
-    return attrs.evolve(workload, digest=hashlib.sha256(content).hexdigest()[:12])
+    if workload.mix:
+        return attrs.evolve(workload, mix=[_digested(part) for part in workload.mix])
+    return _digested(workload)
+
+
+def _told(table: Table) -> dict[str, Any]:
+    """Return the table of a workload in full: a mix has a name, parts are tables.
+
+    Raises:
+        ConfigError: A mix is empty, or says also that it is something else.
+    """
+    mix = table.get("mix")
+    if not isinstance(mix, list):
+        return dict(table)
+    if "source" in table:
+        raise ConfigError(
+            f"a mix has its sources in its parts: source = {table['source']!r} means "
+            "nothing"
+        )
+    if not mix:
+        raise ConfigError("mix: must be a list of one or more: []")
+    parts = [part if isinstance(part, Mapping) else {"source": part} for part in mix]
+    names = (Path(str(part.get("source"))).name.split(".")[0] for part in parts)
+    return {**table, "source": "+".join(names), "mix": parts}
+
+
+def _found(place: Place, folder: Path) -> Place:
+    """Return it with the path of its trace file, if it is one."""
+    if place.source in GENERATORS:
+        return place
+    return attrs.evolve(place, source=str(folder / place.source))
+
+
+def _digested(place: Place) -> Place:
+    """Return it with the digest of its trace file, if it is one."""
+    if place.source in GENERATORS:
+        return place
+    content = Path(place.source).read_bytes()
+    return attrs.evolve(place, digest=hashlib.sha256(content).hexdigest()[:12])
 
 
 def _sweep_from(table: Table, path: str, folder: Path) -> Sweep:
@@ -191,7 +234,7 @@ def _sweep_from(table: Table, path: str, folder: Path) -> Sweep:
         return [one for one in made if one is not None]
 
     workloads = each("workloads", asked.workloads, partial(_workload, folder))
-    policies = each("policies", asked.policies, _policy)
+    policies = each("policies", asked.policies, partial(_policy, folder))
     balancers = each("balancers", asked.balancers, _balancer)
     setups = [
         setup
@@ -235,8 +278,17 @@ def _setup(engines: int, value: Any, path: str) -> Setup:
     return setup_from(value, engines=engines, path=path)
 
 
-def _policy(value: Any, path: str) -> Named:
-    policy_from(value, path)
+def _policy(folder: Path, value: Any, path: str) -> Named:
+    """Return a policy; one that starts warm has its model in it, not in a file.
+
+    So a point stays what it is wherever it is run, and whatever becomes of the file.
+    """
+    learns = isinstance(value, Mapping) and value.get("kind") == _LEARNS
+    if learns and isinstance(value.get("model"), str):
+        value = {**value, "model": str(folder / value["model"])}
+    policy = policy_from(value, path)
+    if learns and "model" in value and isinstance(policy, Gittins):
+        value = {**value, "model": sizes_to_json(policy.model)}
     named: Named = value
     return named
 

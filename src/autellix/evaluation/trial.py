@@ -5,31 +5,37 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from autellix.config.plugins import balancer_from, policy_from
 from autellix.evaluation.alone import alone_s
+from autellix.evaluation.lessons import Lessons
 from autellix.evaluation.programs import (
     arrivals_of,
-    check_fit,
     programs_of,
     saturation_of,
 )
 from autellix.evaluation.result import ProgramRow, Result
 from autellix.evaluation.setups import engines_of
+from autellix.evaluation.timeline import Timeline
 from autellix.runtime import AutellixRuntime, Statistics
+from autellix.runtime.recording import Recording
 from autellix.testing import run_virtual
+from autellix.workloads.adapt import check_fits
 from autellix.workloads.prompts import Words
 from autellix.workloads.replay import Replay, ReplayedProgram
 from autellix.workloads.saturation import offered_ns
 
 if TYPE_CHECKING:
+    from autellix.backends.protocol import Engine
     from autellix.evaluation.point import Point
     from autellix.workloads.trace import TraceProgram
 
 _NS_PER_S: Final = 1_000_000_000
+_DRAWN_SEED: Final = 0  # one run is drawn, and to listen costs a little
 _DECIDES: Final = (
     "core/*.py",
     "policies/**/*.py",
@@ -51,9 +57,10 @@ def run_point(point: Point) -> Result:
     return run_virtual(serve_point, point)
 
 
-async def serve_point(point: Point) -> Result:
+async def serve_point(point: Point, engines: Sequence[Engine] | None = None) -> Result:
     """Run a point on the loop of the caller, until all programs have ended.
 
+    On its own engines, or on those given, not entered, of the same options.
     Programs are told their sizes, for policies that look: those are oracles. Errors are
     ``ConfigError`` and ``TraceError`` for what cannot be run, else those of the engine.
     """
@@ -65,20 +72,24 @@ async def serve_point(point: Point) -> Result:
         tells_parents=point.workload.tells_parents,
         size_s=_size_s(point),
     )
-    engines = engines_of(point.setup, seed=point.seed)
+    engines = engines or engines_of(point.setup, seed=point.seed)
     runtime = AutellixRuntime(
         engines=engines,
         policy=policy_from(point.policy, "policy"),
         balancer=balancer_from(point.balancer, "balancer"),
     )
+    recording = Recording() if point.seed == _DRAWN_SEED else None
     async with runtime:
         began_s = time.process_time()
         for engine in engines:
             limit_tokens = engine.capabilities().max_call_tokens
-            check_fit(point.workload, programs, limit_tokens)
-        replayed = await replay.run_all(
-            runtime, programs, arrivals, seed=point.seed, limit=point.limit
-        )
+            check_fits(programs, limit_tokens, source=point.workload.name)
+        with ExitStack() as stack:
+            if recording is not None:
+                stack.enter_context(runtime.listen(recording))
+            replayed = await replay.run_all(
+                runtime, programs, arrivals, seed=point.seed, limit=point.limit
+            )
         seen = runtime.statistics()
         cpu_s = time.process_time() - began_s
     return Result(
@@ -89,6 +100,8 @@ async def serve_point(point: Point) -> Result:
         wait_s={reason.value: s for reason, s in seen.wait_s.items()},
         counts=_counts(seen),
         cpu_s=cpu_s,
+        timeline=None if recording is None else Timeline.of(recording.tracks.values()),
+        lessons=None if seen.learned is None else Lessons.of(seen.learned),
     )
 
 

@@ -34,11 +34,7 @@ def save_sizes(path: Path | str, model: SizeModel) -> None:
 
     Sizes are in work, so they hold for engines of about the same speed.
     """
-    value = {
-        "schema": SCHEMA,
-        "classes": {name: _to_json(sizes) for name, sizes in model.classes.items()},
-        "shared": _to_json(model.shared),
-    }
+    value = sizes_to_json(model)
     partial = Path(f"{path}.partial")
     partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
     partial.replace(path)
@@ -55,9 +51,30 @@ def load_sizes(path: Path | str) -> SizeModel:
     except ValueError as error:
         raise SizeModelError(f"no JSON: {error}", file=str(path)) from error
     try:
-        return _model(value)
-    except (TypeError, ValueError) as error:
+        return sizes_from_json(value)
+    except ValueError as error:
         raise SizeModelError(str(error), file=str(path)) from error
+
+
+def sizes_to_json(model: SizeModel) -> dict[str, Any]:
+    """Return a size model as plain values: what stands in its file."""
+    return {
+        "schema": SCHEMA,
+        "classes": {name: _to_json(sizes) for name, sizes in model.classes.items()},
+        "shared": _to_json(model.shared),
+    }
+
+
+def sizes_from_json(value: Any) -> SizeModel:
+    """Return the size model that ``sizes_to_json`` made plain.
+
+    Raises:
+        ValueError: It is none; says what is wrong, and where.
+    """
+    try:
+        return _model(value)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _to_json(sizes: ClassSizes) -> Mapping[str, Any]:

@@ -24,6 +24,16 @@ _LARGEST_ID: Final = 2**32 - 1  # four bytes hold any vocabulary
 _SAMPLING: Final = frozenset(field.name for field in attrs.fields(Sampling))
 
 
+class TokenIds(tuple[int, ...]):
+    """A prompt put together of what ``plain_ids`` gave: it is not checked again.
+
+    For a replay, which makes thousands of prompts that begin like others before them.
+    Made of anything else, it breaks the engine that gets it.
+    """
+
+    __slots__ = ()
+
+
 class CallOptions(TypedDict, total=False):
     """How a call is to be made; all can be left out.
 
@@ -149,13 +159,14 @@ def checked_text_or_ids(prompt: str | Sequence[int]) -> str | tuple[int, ...]:
     if isinstance(prompt, str):
         _check_text(prompt, "a prompt")
         return prompt
-    return _plain_ids(prompt)
+    return prompt if isinstance(prompt, TokenIds) else plain_ids(prompt)
 
 
-def _plain_ids(prompt: Sequence[int]) -> tuple[int, ...]:
+def plain_ids(prompt: Sequence[int]) -> tuple[int, ...]:
     """Return ids as plain integers: those of other libraries are taken, booleans not.
 
-    There may be thousands: they are looked at one by one only to say what is wrong.
+    ``ValueError`` or ``TypeError`` where one is none. There may be thousands: they are
+    looked at one by one only to say what is wrong.
     """
     is_plain = countOf(map(type, prompt), int) == len(prompt)
     is_possible = is_plain or bool not in map(type, prompt)

@@ -19,13 +19,18 @@ T = TypeVar("T")
 class OrderedTimer(asyncio.TimerHandle):
     """A timer that knows its turn among those of the same instant."""
 
-    turn = 0
+    __slots__ = ("turn",)
+
+    turn: int
     _scheduled: bool
+    _when: float
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, OrderedTimer):
             return NotImplemented
-        return (self.when(), self.turn) < (other.when(), other.turn)
+        if self._when == other._when:
+            return self.turn < other.turn
+        return self._when < other._when
 
 
 class OrderedTask(asyncio.Task[T]):

@@ -117,6 +117,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def real_wait_s(self) -> float:
         """Return the real seconds to wait for threads before the clock may move."""
+        if threading.active_count() == 1 and not self._executor_jobs:
+            return 0.0  # there is none: nearly always, and asked at every jump
         if self._working_threads() > 0:
             return self._thread_patience_s
         has_timer = bool(self._scheduled) and self._scheduled[0].when() < math.inf
@@ -233,6 +235,8 @@ class _JumpingSelector(selectors.DefaultSelector):
         self, timeout: float | None = None
     ) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready now; else wait for threads, else move the clock."""
+        if timeout == 0 and threading.active_count() == 1:
+            return []  # callbacks are due, and there is nobody else to hear
         ready = super().select(0)
         if ready or timeout == 0:
             return ready

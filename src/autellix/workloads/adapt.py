@@ -14,45 +14,57 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from autellix.errors import ConfigError
+
 if TYPE_CHECKING:
     from autellix.workloads.trace import Trace, TraceCall, TraceProgram
 
 _positive = attrs.validators.gt(0.0)
 
 
-def check_fits(programs: Sequence[TraceProgram], context_tokens: int) -> None:
-    """Refuse programs that an engine of this context could not serve to their end.
+def check_fits(
+    programs: Sequence[TraceProgram], limit_tokens: int, *, source: str
+) -> None:
+    """Refuse programs that an engine could not serve to their end.
+
+    Args:
+        programs: All of a run.
+        limit_tokens: Longest call that the engine takes, prompt and output.
+        source: What they are called in the message.
 
     Raises:
-        ValueError: There are some; says how many, and what to do.
+        ConfigError: Some have a longer call; says how many, and what to do.
     """
     needed = [program.longest_call_tokens for program in programs]
-    longer = sum(tokens > context_tokens for tokens in needed)
+    longer = sum(tokens > limit_tokens for tokens in needed)
     if longer:
-        raise ValueError(
-            f"{longer} of {len(needed)} programs do not fit {context_tokens} tokens, "
-            f"the longest call needs {max(needed)}: drop them (without_longer), scale "
-            "them down (scale_tokens), or take an engine with a longer context"
+        raise ConfigError(
+            f"{longer} of {len(needed)} programs of {source!r} do not fit: calls may "
+            f"have {limit_tokens} tokens, the longest needs {max(needed)}; leave such "
+            f"programs out (--longest {limit_tokens}, longest_call_tokens = "
+            f"{limit_tokens} in a file), make them shorter (prompt_factor, "
+            "output_factor), or give the engine more room (max_context_tokens, "
+            "kv_tokens)"
         )
 
 
-def without_longer(trace: Trace, context_tokens: int) -> Trace:
-    """Drop programs with a call that does not fit a context, prompt and output.
+def without_longer(trace: Trace, limit_tokens: int) -> Trace:
+    """Drop programs with a call longer than that, prompt and output.
 
-    The source of the new trace says how many of how many were dropped. ``ValueError``
+    The source of the new trace says how many of how many were dropped. ``ConfigError``
     if none is left.
     """
     kept = [
         program
         for program in trace.programs
-        if program.longest_call_tokens <= context_tokens
+        if program.longest_call_tokens <= limit_tokens
     ]
     total = len(trace.programs)
     if not kept:
-        check_fits(trace.programs, context_tokens)
+        check_fits(trace.programs, limit_tokens, source=trace.source)
     if len(kept) == total:
         return trace
-    note = f"without {total - len(kept)} of {total} programs over {context_tokens}"
+    note = f"without {total - len(kept)} of {total} programs over {limit_tokens}"
     return _noted(trace, f"{note} tokens", kept)
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from autellix.runtime.request import TokenIds, plain_ids
+
 if TYPE_CHECKING:
     from autellix.workloads.trace import TraceCall, TraceProgram
 
@@ -39,7 +41,7 @@ class Words:
 
     def __attrs_post_init__(self) -> None:
         """Lay the ids out."""
-        self._ids = tuple(self.vocabulary)
+        self._ids = plain_ids(self.vocabulary)
 
     def of_group(self, name: str, tokens: int) -> list[int]:
         """Return what the prompts of a prefix group begin with."""
@@ -66,16 +68,16 @@ class Prompts:
 
     program: TraceProgram
     words: Words
-    _outputs: dict[int, Sequence[int]] = attrs.field(factory=dict, init=False)
-    _new: dict[int, list[int]] = attrs.field(factory=dict, init=False)
+    _outputs: dict[int, tuple[int, ...]] = attrs.field(factory=dict, init=False)
+    _new: dict[int, tuple[int, ...]] = attrs.field(factory=dict, init=False)
 
     def learn(self, call_id: int, output: Sequence[int]) -> None:
         """Take note of what the engine answered."""
-        self._outputs[call_id] = output
+        self._outputs[call_id] = plain_ids(output)
 
-    def prompt(self, call_id: int) -> list[int]:
+    def prompt(self, call_id: int) -> TokenIds:
         """Return the prompt of a call whose parents have ended."""
-        pieces: list[Sequence[int]] = []
+        pieces: list[tuple[int, ...]] = []
         tokens = self.program.calls[call_id].prompt_tokens
         while tokens:  # from the back: each turn finds one more call before
             call = self.program.calls[call_id]
@@ -91,7 +93,7 @@ class Prompts:
         joined: list[int] = []
         for piece in reversed(pieces):
             joined += piece
-        return joined
+        return TokenIds(joined)
 
     def _shared_tokens(self, call: TraceCall) -> int:
         group = self.program.group_of(call)
@@ -99,7 +101,7 @@ class Prompts:
             return 0
         return call.shared_tokens
 
-    def _new_of(self, call_id: int) -> list[int]:
+    def _new_of(self, call_id: int) -> tuple[int, ...]:
         """Return a prompt after what it shares with an earlier call."""
         if call_id not in self._new:
             call, name = self.program.calls[call_id], self.program.program_id
@@ -109,5 +111,6 @@ class Prompts:
             if group is not None and group[1] > call.shared_tokens:
                 own = call.prompt_tokens - group[1]
                 start = self.words.of_group(*group)
-            self._new[call_id] = start + self.words.of_call(name, call_id, own)
+            new = start + self.words.of_call(name, call_id, own)
+            self._new[call_id] = tuple(new)
         return self._new[call_id]

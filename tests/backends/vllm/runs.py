@@ -78,14 +78,21 @@ class RecordedStep:
 
 @attrs.define(eq=False)
 class Recorder:
-    """Writes down every decision of an engine's scheduler."""
+    """Writes down every decision of an engine's scheduler.
+
+    Attributes:
+        steps: All of them.
+        repeated: How many of them were booked as the one before again.
+    """
 
     steps: list[RecordedStep] = attrs.field(factory=list)
+    repeated: int = 0
 
     def attach(self, engine: VllmEngine) -> None:
         """Record from now on; the engine must be serving."""
-        steering = scheduler_of(engine).steering
-        follow, promote = steering.follower.follow, steering.follower.promote
+        scheduler = scheduler_of(engine)
+        steering, books = scheduler.steering, scheduler.steering.follower
+        follow, again, promote = books.follow, books.follow_again, books.promote
         decided_ns = 0
 
         def promoting(now_ns: int) -> Any:
@@ -93,27 +100,38 @@ class Recorder:
             decided_ns = now_ns
             return promote(now_ns)
 
-        def recorded(calls: Any, admitted: Any, short_of: Any, now_ns: int) -> Any:
-            plan = follow(calls, admitted, short_of, now_ns)
-            books = steering.follower.books
+        def record(tokens: dict[int, int], now_ns: int) -> None:
+            books.settle()
+            line = books.books.line
+            waiting = [line[place] for place in line.all]
             self.steps.append(
                 RecordedStep(
                     at_ns=now_ns,
-                    tokens={call.call_id: n for call, n in plan.calls},
-                    running={c.call_id: seen(c, decided_ns) for c in books.running},
-                    waiting={
-                        books.line[p].call_id: seen(books.line[p], decided_ns)
-                        for p in books.line.all
+                    tokens=tokens,
+                    running={
+                        c.call_id: seen(c, decided_ns) for c in books.books.running
                     },
-                    free_blocks=use_of(scheduler_of(engine)).free,
+                    waiting={c.call_id: seen(c, decided_ns) for c in waiting},
+                    free_blocks=use_of(scheduler).free,
                     run_ns=dict(steering.pace.run_ns),
                     gap_ns=steering.pace.gap_ns,
                 )
             )
+
+        def following(calls: Any, admitted: Any, short_of: Any, now_ns: int) -> Any:
+            plan = follow(calls, admitted, short_of, now_ns)
+            record({call.call_id: n for call, n in plan.calls}, now_ns)
             return plan
 
-        steering.follower.follow = recorded
-        steering.follower.promote = promoting
+        def following_again(short_of: Any, now_ns: int) -> Any:
+            is_repeated = again(short_of, now_ns)
+            if is_repeated:
+                self.repeated += 1
+                record({call.call_id: 1 for call in books.books.running}, now_ns)
+            return is_repeated
+
+        books.follow, books.follow_again = following, following_again
+        books.promote = promoting
 
 
 def seen(call: Call, now_ns: int) -> RecordedCall:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autellix.backends.vllm.follower import Admitted, Follower
+from autellix.backends.vllm.admission import Admitted
+from autellix.backends.vllm.follower import Follower
 from autellix.backends.vllm.wire import CallTicket, facts_from_wire, facts_to_wire
 from autellix.core.cost_model import CostModel
 from autellix.core.facts import Ended, Preempted

@@ -72,6 +72,7 @@ async def test_order_and_inversions(llama_folder: Path, blocks: int | None) -> N
     engine = tiny_engine(llama_folder, **settings)
     bench, recorder, _ = await run_load(engine, mixed_load(2), POLICY)
     assert preempted_by_level(bench.facts), "nothing was preempted by level"
+    assert recorder.repeated, "no step was booked as the one before again"
     check_admissions(recorder.steps)
     for step in recorder.steps:
         check_no_inversion(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +15,7 @@ from autellix.backends.arguments import boolean, integer, string
 from autellix.backends.protocol import Capabilities
 from autellix.backends.simulated.babble import Babble
 from autellix.backends.simulated.loop import SimulatedLoop
+from autellix.backends.simulated.preset_file import SUFFIX, read_preset
 from autellix.backends.simulated.presets import LLAMA_8B_A100, PRESETS
 from autellix.backends.simulated.tokenizer import ByteTokenizer
 from autellix.core.cost_model import CostModel
@@ -37,10 +39,15 @@ def _costs(value: CostModel | str) -> CostModel:
         return value
     if not isinstance(value, str):
         raise TypeError(f"'costs' must be a CostModel or a preset's name: {value!r}")
+    if value.endswith(SUFFIX):
+        return read_preset(Path(value))
     if value not in PRESETS:
         near = difflib.get_close_matches(value.lower(), PRESETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no preset {value!r}: there are {', '.join(PRESETS)}{hint}")
+        raise ValueError(
+            f"no preset {value!r}: there are {', '.join(PRESETS)}, and files "
+            f"*{SUFFIX}{hint}"
+        )
     return PRESETS[value]
 
 
@@ -51,7 +58,8 @@ class SimulatedOptions:
     Attributes:
         name: Unique in a runtime.
         model: What calls name when there are several models.
-        costs: What steps and transfers take; a preset by name in configuration files.
+        costs: What steps and transfers take; in configuration files also a preset by
+            name, or by the path of its file (``autellix calibrate`` makes one).
         slots: Most calls in a step.
         token_budget: Most tokens computed in a step; at least ``slots``.
         kv_tokens: Tokens whose KV the engine holds.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from autellix.core.records import CallReport
     from autellix.core.step_scheduler import StepScheduler
     from autellix.core.window import Window
+
+_going_on: Final = cache(Sampled)
+"""Samples that end no call: one for each token, not one for each step."""
 
 
 @attrs.define(eq=False)
@@ -145,19 +149,20 @@ class SimulatedLoop(CallLoop):
     async def _fly(self, scheduler: StepScheduler) -> None:
         """Wait until the flight, as long or as short as it may become, has landed."""
         while self._flight is not None:
-            if self._now_ns() < self._flight.ended_ns:
-                await self._sleep_until(self._flight.ended_ns)
+            now_ns, ended_ns = self._now_ns(), self._flight.ended_ns
+            if now_ns < ended_ns:
+                await self._sleep_until(ended_ns)
             elif self._breakdown is not None:
                 raise self._breakdown
             else:
-                self._catch_up(scheduler, self._now_ns())
+                self._catch_up(scheduler, now_ns)
 
     async def _sleep_until(self, instant_ns: int) -> None:
         """Sleep until then, exactly on a virtual clock, or until the flight is cut."""
-        self._cut = anyio.Event()
+        if self._cut is None or self._cut.is_set():
+            self._cut = anyio.Event()
         with anyio.CancelScope(deadline=instant_ns / 1e9):
             await self._cut.wait()
-        self._cut = None
 
     def _are_plain(self, plan: Plan) -> bool:
         return all(self._live[call.call_id].is_plain for call, _ in plan.calls)
@@ -207,15 +212,18 @@ class SimulatedLoop(CallLoop):
         self._deliver(scheduler)
 
     def _sampled(self, plan: Plan) -> dict[int, Sampled]:
-        samples = {}
+        samples, outputs, calls = {}, self._outputs, self._live
         for call, tokens in plan.calls:
             known, call_id = len(call.tokens), call.call_id
             if call.computed + tokens == known:
-                output = self._outputs.get(call_id) or self._output_of(call)
+                output = outputs.get(call_id) or self._output_of(call)
                 token = output[known - call.prompt_tokens]
-                live = self._live[call_id]
-                is_last = not live.is_plain and live.take(TokenSample(token=token))
-                samples[call_id] = Sampled(token, is_last)
+                live = calls[call_id]
+                if live.is_plain:
+                    samples[call_id] = _going_on(token)
+                else:
+                    is_last = live.take(TokenSample(token=token))
+                    samples[call_id] = Sampled(token, is_last)
         return samples
 
     def _output_of(self, call: Call) -> Sequence[int]:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from autellix.backends.vllm.admission import Admitted, OutsideBlocks
+from autellix.backends.vllm.repeats import Repeats, repeats_of
 from autellix.core.facts import Promoted
-from autellix.core.kv_blocks import Found, KVBlocks
+from autellix.core.kv_blocks import Found
 from autellix.core.limits import StepLimits
 from autellix.core.plan import Plan
 from autellix.core.records import Outcome, PreemptionKind, WaitReason
@@ -28,43 +30,6 @@ if TYPE_CHECKING:
     from autellix.core.ranking import Policy, Ranking
     from autellix.core.records import CallSpec
     from autellix.core.snapshot import EngineStatistics, TierUse
-
-
-class OutsideBlocks(KVBlocks):
-    """Stands for blocks that are vLLM's: here no call ever holds one.
-
-    A block counts as one token, so that tokens found in caches are exact.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            device_blocks=1,
-            host_blocks=0,
-            block_tokens=1,
-            shares_blocks=True,
-            caches_prefixes=False,
-        )
-
-    def admit(self, call: Call, found: Found, tokens: int) -> None:
-        """Take nothing."""
-
-    def publish(self, call: Call) -> None:
-        """Index nothing: vLLM does."""
-
-
-@attrs.frozen(kw_only=True)
-class Admitted:
-    """A call that vLLM has given a slot.
-
-    Attributes:
-        call: The call.
-        device_tokens: Found in vLLM's prefix cache.
-        host_tokens: Loaded by a KV connector.
-    """
-
-    call: Call
-    device_tokens: int
-    host_tokens: int
 
 
 class Follower(StepScheduler):
@@ -94,6 +59,9 @@ class Follower(StepScheduler):
         )
         self._flying: deque[tuple[Plan, list[tuple[Call, int]]]] = deque()
         self._latest_ns = 0
+        self._last: list[tuple[Call, int]] = []  # of the last step that came back
+        self._repeats: Repeats | None = None
+        self._again_at_ns: int | None = None  # such a step is under way since
 
     # -- what comes in -----------------------------------------------------------
 
@@ -105,6 +73,7 @@ class Follower(StepScheduler):
         """
         if spec.call_id in self.books.calls:
             raise ValueError(f"call id {spec.call_id} is in use")
+        self.settle()
         call = self.books.enter(spec, now_ns)
         if submitted_ns < now_ns:
             call.submitted_ns = submitted_ns
@@ -113,6 +82,7 @@ class Follower(StepScheduler):
 
     def end(self, call: Call, outcome: Outcome, now_ns: int) -> None:
         """End a call now, or when the step it is in commits (rule A4)."""
+        self.single_out()
         if call.is_in_step:
             call.ending = call.ending or outcome
             return
@@ -122,6 +92,7 @@ class Follower(StepScheduler):
 
     def end_all(self, outcome: Outcome, now_ns: int) -> None:
         """End every call; steps under way are forgotten."""
+        self.single_out()
         self._flying.clear()
         super().end_all(outcome, now_ns)
 
@@ -129,6 +100,10 @@ class Follower(StepScheduler):
 
     def promote(self, now_ns: int) -> list[Call]:
         """Promote the calls of programs that starve; return them (rule Q3)."""
+        due_ns = self.books.fairness.next_due_ns()
+        if due_ns is None or due_ns > now_ns:
+            return []
+        self.settle()
         before = len(self.books.facts)
         self._promote(now_ns)
         promoted = [f for f in self.books.facts[before:] if isinstance(f, Promoted)]
@@ -140,6 +115,7 @@ class Follower(StepScheduler):
         Where steps overlap it may be in one that has not come back. Its part of that
         ends here: what is still computed for it is somebody else's gain or nobody's.
         """
+        self.single_out()
         for plan, calls in self._flying:
             self._take_out(plan, calls, call, now_ns)
         books = self.books
@@ -163,19 +139,24 @@ class Follower(StepScheduler):
             short_of: What calls that did not come in wait for.
             now_ns: When it was decided.
         """
+        self.single_out()
         books = self.books
         for entry in admitted:
             tokens = entry.device_tokens + entry.host_tokens
             found = Found((), entry.device_tokens, 0, (), tokens)
             books.admit(entry.call, found, tokens, now_ns)
             books.running.append(entry.call)
-        for call, _ in calls:
-            call.is_in_step = call.clock.is_in_step = True
+        plan = self._take_off(calls, now_ns)
         if len(calls) < len(books.running):
             self._hold_back(now_ns)
         books.waits.end_round(short_of, now_ns)
         books.released.clear()
-        plan = Plan(at_ns=now_ns, calls=calls)
+        return plan
+
+    def _take_off(self, calls: list[tuple[Call, int]], at_ns: int) -> Plan:
+        for call, _ in calls:
+            call.is_in_step = call.clock.is_in_step = True
+        plan = Plan(at_ns=at_ns, calls=calls)
         self._flying.append((plan, calls))
         return plan
 
@@ -200,13 +181,75 @@ class Follower(StepScheduler):
         forward_at_ns = min(max(forward_at_ns, self._latest_ns), ended_ns)
         self._latest_ns = ended_ns
         super().commit(plan, samples, forward_at_ns=forward_at_ns, ended_ns=ended_ns)
+        self._last = list(plan.calls)
         for _, later in self._flying:
             for call, _ in later:
                 call.is_in_step = call.clock.is_in_step = True
 
+    # -- the last step again -----------------------------------------------------
+
+    def follow_again(self, short_of: WaitReason, now_ns: int) -> bool:
+        """Book that the last step is taken again, a token each, by all that run.
+
+        Returns:
+            False if that has to be followed like any other step.
+        """
+        if self._flying or self._again_at_ns is not None:
+            return False
+        if self._repeats is None:
+            calls = [call for call, _ in self._last]
+            if len(calls) != len(self.books.running):
+                return False
+            found = repeats_of(calls, self.books, self.costs, self._latest_ns)
+            if found is None:
+                return False
+            self._repeats = found
+        self.books.waits.end_round(short_of, now_ns)
+        self._again_at_ns = now_ns
+        return True
+
+    def commit_again(self, ended_ns: int) -> bool:
+        """Book that the step came back, and that nobody ended in it.
+
+        Returns:
+            False if it has to be committed like any other; see ``single_out``.
+        """
+        if self._repeats is None or self._again_at_ns is None:
+            return False
+        forward_at_ns = max(self._again_at_ns, self._latest_ns)
+        if not self._repeats.add(forward_at_ns, ended_ns):
+            return False
+        self._again_at_ns = None
+        self._latest_ns = ended_ns
+        self._booking.steps += 1
+        return True
+
+    def settle(self) -> None:
+        """Bring the books up to the last step that came back."""
+        if self._repeats is not None:
+            self._repeats.book(self.costs)
+
+    def single_out(self) -> None:
+        """Bring the books up to date; a repeated step under way becomes any other."""
+        self.settle()
+        self._repeats = None
+        at_ns, self._again_at_ns = self._again_at_ns, None
+        if at_ns is not None:
+            self._take_off([(call, 1) for call, _ in self._last], at_ns)
+
+    def oldest(self) -> Plan:
+        """Return the plan of the step that is to come back next."""
+        return self._flying[0][0]
+
     def statistics_with(self, device: TierUse) -> EngineStatistics:
         """Return a frozen snapshot, with the use of vLLM's own blocks."""
+        self.settle()
         return attrs.evolve(self.statistics(), device=device)
+
+    def update_ranking(self, version: int, ranking: Ranking) -> None:
+        """Use another ranking for every placement from now on (rule Q4)."""
+        self.settle()
+        super().update_ranking(version, ranking)
 
     def _hold_back(self, now_ns: int) -> None:
         """Note that running calls which are not in the step got no tokens."""

@@ -1,13 +1,7 @@
-"""vLLM in a thread of this process: ``LLMEngine``, stepped when there is work.
-
-vLLM keeps the forward pass of the moment and its process groups in module globals. So
-all engines of a process step one at a time, and only the last to close takes the groups
-with it.
-"""
+"""vLLM in a thread of this process: ``LLMEngine``, stepped when there is work."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,12 +12,11 @@ import attrs
 
 from autellix.backends.torch.worker import Worker
 from autellix.backends.vllm.driver import News, Opened, samples_of
-from autellix.backends.vllm.engine_args import engine_args
 from autellix.backends.vllm.environment import prepare
-from autellix.backends.vllm.faults import of_a_request, refusing
+from autellix.backends.vllm.faults import of_a_request
 from autellix.backends.vllm.observer import Observer, Seen
 from autellix.backends.vllm.requests import prompt_of, sampling_params, watch
-from autellix.backends.vllm.seeds import mend_seeds
+from autellix.backends.vllm.shared_process import PROCESS, make_llm, unmake_llm
 from autellix.backends.vllm.steer import Steer
 from autellix.backends.vllm.surface import use_of
 from autellix.core.records import Outcome
@@ -42,15 +35,6 @@ if TYPE_CHECKING:
     from autellix.core.snapshot import EngineStatistics
 
 
-@attrs.define(eq=False)
-class _Process:
-    """What the engines of a process share, because vLLM does."""
-
-    lock: threading.Lock = attrs.field(factory=threading.Lock)
-    engines: int = 0
-
-
-_PROCESS: Final = _Process()
 _AT_ONCE_NS: Final = 20_000_000
 """How long steps may go on in the thread while nobody waits for what they bring."""
 
@@ -89,36 +73,8 @@ class InProcessDriver:
 
     def _make(self) -> Opened:
         installed = prepare()
-        import torch
-        from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
-        from vllm.platforms import current_platform
-        from vllm.v1.engine.llm_engine import LLMEngine
-        from vllm.v1.executor import Executor
-
-        settings = engine_args(
-            self.options, self.folder, AsyncEngineArgs, is_cpu=installed.is_cpu
-        )
-        settings.pop("enable_log_requests", None)  # of the other driver
-        if installed.is_cpu:  # the compiler takes half a minute to save nothing
-            current_platform.simple_compile_backend = "eager"
-        set_num_threads = torch.set_num_threads
-        with _PROCESS.lock, refusing(self.folder):
-            try:
-                args = EngineArgs(**settings)
-                config = args.create_engine_config()
-                self.llm = LLMEngine(
-                    vllm_config=config,
-                    executor_class=Executor.get_class(config),
-                    log_stats=False,
-                    multiprocess_mode=False,
-                )
-            finally:  # vLLM takes this from everybody in the process
-                torch.set_num_threads = set_num_threads
-            _PROCESS.engines += 1
+        self.llm = make_llm(self.options, self.folder, installed)
         config = self.llm.vllm_config
-        if installed.is_cpu:
-            executor = self._core.model_executor
-            mend_seeds(getattr(executor.driver_worker, "model_runner", None))
         cache = config.cache_config
         return Opened(
             version=installed.version,
@@ -141,13 +97,7 @@ class InProcessDriver:
         self._worker = None
 
     def _unmake(self) -> None:
-        client = self.llm.engine_core
-        with _PROCESS.lock:
-            _PROCESS.engines -= 1
-            if _PROCESS.engines:
-                client._finalizer.detach()  # noqa: SLF001 - would do it all the same
-            else:
-                client.shutdown()
+        unmake_llm(self.llm)
         self.llm = None
 
     @property
@@ -265,7 +215,7 @@ class InProcessDriver:
         """
         begun_ns = time.monotonic_ns()
         while True:
-            with _PROCESS.lock:
+            with PROCESS.lock:
                 started_ns = time.monotonic_ns()
                 outputs: Sequence[Any] = self.llm.step()
             if self._observer is not None:

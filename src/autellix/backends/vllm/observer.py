@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from autellix.backends.vllm.follower import Admitted, Follower
+from autellix.backends.vllm.admission import Admitted
+from autellix.backends.vllm.follower import Follower
 from autellix.core.plan import Sampled
 from autellix.core.records import Outcome, WaitReason
 

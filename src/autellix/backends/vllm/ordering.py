@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from autellix.backends.vllm.preemption import Pace, PreemptionRule, Room
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from autellix.backends.vllm.follower import Follower
     from autellix.core.call import Call
 
+_PRIORITY: Final = attrgetter("priority")
 _ADMISSIBLE: Final = frozenset({"WAITING", "PREEMPTED"})
 
 
@@ -47,7 +49,7 @@ class Ordering:
 
     def sort_running(self) -> None:
         """Let the best running calls get their tokens first."""
-        self._scheduler.running.sort(key=_priority)
+        self._scheduler.running.sort(key=_PRIORITY)
 
     def requeue(self, promoted: Iterable[Call]) -> None:
         """Give promoted calls their new place in vLLM's queue."""
@@ -69,6 +71,7 @@ class Ordering:
         worst_level = max(call.level for call in books.running)
         if worst_level - best.level < self._rule.hysteresis_levels:
             return
+        self._follower.settle()
         running = sorted(
             (call for call in books.running if self._may_yield(call)),
             key=_order,
@@ -115,11 +118,6 @@ class Ordering:
         seconds = time.monotonic()  # noqa: TID251 - vLLM's own clock for its events
         scheduler._preempt_request(request, seconds)  # noqa: SLF001 - no public way
         self._follower.preempted(victim, by, WaitReason.SLOTS, now_ns)
-
-
-def _priority(request: Any) -> int:
-    priority: int = request.priority
-    return priority
 
 
 def _order(call: Call) -> tuple[int, ...]:

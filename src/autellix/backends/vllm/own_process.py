@@ -26,6 +26,7 @@ from autellix.backends.vllm.requests import prompt_of, sampling_params
 from autellix.backends.vllm.wire import facts_from_wire
 from autellix.core.facts import Ended
 from autellix.core.records import Outcome
+from autellix.core.snapshot import TierUse
 from autellix.errors import EngineError
 
 if TYPE_CHECKING:
@@ -254,6 +255,7 @@ class OwnProcessDriver:
             task.cancel()
         facts: list[Fact] = []
         if outcome is Outcome.FAILED or self.llm is None:
+            self._statistics = _at_rest(self._statistics)
             return facts
         with anyio.move_on_after(_ENDING_S):
             while self._owed:
@@ -268,3 +270,18 @@ class OwnProcessDriver:
         self._event.set()
         assert self._statistics is not None  # noqa: S101 - there is one once open
         return self._statistics
+
+
+def _at_rest(seen: EngineStatistics | None) -> EngineStatistics | None:
+    """Return the last that was seen of a dead engine, whose calls have all ended."""
+    if seen is None:
+        return None
+    total, levels = seen.device.total, len(seen.level_occupancy)
+    return attrs.evolve(
+        seen,
+        running=0,
+        waiting=0,
+        worst_running_level=None,
+        level_occupancy=[0] * levels,
+        device=TierUse(total=total, free=total, cached=0, referenced=0, moving=0),
+    )

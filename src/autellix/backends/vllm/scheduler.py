@@ -36,6 +36,9 @@ class ProgramScheduling:
         steering: Our half.
     """
 
+    # mypy cannot know the class this is mixed into, which is chosen at run time: so
+    # what is asked of ``super()`` and of vLLM's own attributes is ignored where it is.
+
     steering: Steering
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -89,7 +92,7 @@ class ProgramScheduling:
         """Place a request in the order, then queue it."""
         if request.request_id not in self.requests:  # type: ignore[attr-defined]
             self._place(request)
-        super().add_request(request)  # type: ignore[misc] # the base is vLLM's
+        super().add_request(request)  # type: ignore[misc]
 
     def _place(self, request: Any) -> None:
         prompt = request.all_token_ids[:]

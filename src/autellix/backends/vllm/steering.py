@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from autellix.backends.vllm.follower import Admitted, Follower
+from autellix.backends.vllm.admission import Admitted
+from autellix.backends.vllm.follower import Follower
 from autellix.backends.vllm.ordering import Ordering
 from autellix.backends.vllm.preemption import Pace, PreemptionRule
 from autellix.backends.vllm.surface import place_of, use_of
@@ -42,9 +43,9 @@ _IS_LAST: Final = Sampled(0, is_last=True)
 
 @attrs.define(eq=False)
 class _Flight:
-    """A step that vLLM has taken and not brought back."""
+    """A step that vLLM has taken and not brought back; no plan: the last one again."""
 
-    plan: Plan
+    plan: Plan | None
     forward_at_ns: int
     is_full: bool
 
@@ -94,6 +95,7 @@ class Steering:
         self.keeps_order = one_level and inner is InnerOrder.LEVEL_ARRIVAL
         """Whether first come is first served: then all is left as vLLM does it."""
         self._preempts = steer.preempts and not one_level
+        self._last: dict[str, int] | None = None  # step, if all of it decoded
         self._running: Any = None  # vLLM's word for it, once a request was seen
 
     # -- time --------------------------------------------------------------------
@@ -164,20 +166,30 @@ class Steering:
         """Book the step that vLLM is about to take."""
         with self.lock:
             now_ns = self.now_ns()
+            running = len(self._scheduler.running)
+            is_full = running >= self.slots
+            scheduled = output.num_scheduled_tokens
+            short_of = self._short_of(output)
+            is_same = len(scheduled) == running and scheduled == self._last
+            if is_same and self.follower.follow_again(short_of, now_ns):
+                self._flights[id(output)] = _Flight(None, now_ns, is_full)
+                return
+            is_decode = output.total_num_scheduled_tokens == len(scheduled)
+            self._last = scheduled if is_decode else None
             known = self._calls
             calls = [
                 (known[request_id], tokens)
-                for request_id, tokens in output.num_scheduled_tokens.items()
+                for request_id, tokens in scheduled.items()
                 if request_id in known
             ]
             came_in = [(c, n) for c, n in calls if c.state is not CallState.RUNNING]
-            running = len(self._scheduler.running)
             if len(self.follower.books.running) + len(came_in) != running:
                 self._note_preempted(now_ns)
-            admitted = [self._admitted(call, tokens) for call, tokens in came_in]
-            short_of = self._short_of(output)
+            admitted = [
+                Admitted.of(call, self._requests[call.call_id], tokens)
+                for call, tokens in came_in
+            ]
             plan = self.follower.follow(calls, admitted, short_of, now_ns)
-            is_full = running >= self.slots
             self._flights[id(output)] = _Flight(plan, now_ns, is_full)
 
     def _note_preempted(self, now_ns: int) -> None:
@@ -185,12 +197,6 @@ class Steering:
         for call in list(self.follower.books.running):
             if self._requests[call.call_id].status.name == "PREEMPTED":
                 self.follower.preempted(call, call, WaitReason.BLOCKS, now_ns)
-
-    def _admitted(self, call: Call, tokens: int) -> Admitted:
-        request = self._requests[call.call_id]
-        cached = request.num_computed_tokens - tokens
-        loaded = min(cached, getattr(request, "num_external_computed_tokens", 0))
-        return Admitted(call=call, device_tokens=cached - loaded, host_tokens=loaded)
 
     def _short_of(self, output: Any) -> WaitReason:
         scheduler = self._scheduler
@@ -205,12 +211,20 @@ class Steering:
         with self.lock:
             now_ns = self.now_ns()
             flight = self._flights.pop(id(output))
+            plan = flight.plan
+            if plan is None:
+                n_scheduled = len(output.num_scheduled_tokens)
+                nobody_ended = len(self._scheduler.running) == n_scheduled
+                if nobody_ended and self.follower.commit_again(now_ns):
+                    return
+                self.follower.single_out()
+                plan = self.follower.oldest()
             books = self.follower.books
-            calls = [(call, call.order) for call, _ in flight.plan.calls]
+            calls = [(call, call.order) for call, _ in plan.calls]
             facts = len(books.facts)
             self.follower.commit(
-                flight.plan,
-                self._samples(flight.plan),
+                plan,
+                self._samples(plan),
                 forward_at_ns=flight.forward_at_ns,
                 ended_ns=now_ns,
             )

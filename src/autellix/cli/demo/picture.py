@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from autellix.cli.demo.summary import ALL
-from autellix.cli.recording import State
 from autellix.errors import MissingExtra
+from autellix.runtime.recording import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from autellix.cli.demo.summary import TrialSummary
     from autellix.cli.demo.trial import Trial
-    from autellix.cli.recording import Track
+    from autellix.runtime.recording import Track
 
 # Okabe and Ito's colours, which can be told apart whatever one's eyes see of colour.
 _COLOURS: Final[Mapping[State, str]] = {

@@ -12,8 +12,8 @@ from autellix.core.records import PreemptionKind, WaitReason
 
 if TYPE_CHECKING:
     from autellix.cli.demo.trial import Trial
-    from autellix.cli.recording import Track
     from autellix.runtime import CallResult
+    from autellix.runtime.recording import Track
 
 ALL: Final = "all"
 """Stands for all classes of programs together."""

@@ -12,9 +12,9 @@ import attrs
 
 from autellix.cli.demo.agents import kind_of, run_agent
 from autellix.cli.interruption import serve_noting_interrupts
-from autellix.cli.recording import Recording
 from autellix.errors import AutellixError
 from autellix.runtime import AutellixRuntime
+from autellix.runtime.recording import Recording
 
 if TYPE_CHECKING:
     from autellix.backends.protocol import Engine

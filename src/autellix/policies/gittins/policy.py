@@ -34,7 +34,8 @@ class Gittins:
 
     Attributes:
         objective: ``"latency"``, or ``"s/token"``: what is to be small on the mean.
-        model: What was learned in an earlier run (``autellix.runtime.load_sizes``).
+        model: What was learned in an earlier run (``autellix.runtime.load_sizes``; in a
+            configuration file the path of what ``save_sizes`` wrote).
         beta: W/T at which a program is promoted; None: never.
     """
 

@@ -3,9 +3,9 @@
 import anyio
 
 from autellix.backends.simulated import SimulatedEngine
-from autellix.cli.recording import Recording, Span, State
 from autellix.policies import PLAS, Ladder
 from autellix.runtime import AutellixRuntime, Event, EventKind
+from autellix.runtime.recording import Recording, Span, State
 from autellix.testing import run_virtual
 
 

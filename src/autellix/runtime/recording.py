@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import attrs
 
-from autellix.runtime import EventKind
+from autellix.runtime.events import EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autellix.runtime import Event
+    from autellix.runtime.events import Event
 
 
 class State(StrEnum):

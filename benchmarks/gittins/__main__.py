@@ -1,0 +1,77 @@
+"""Run what is missing, in parallel; write the table and the picture of regret.
+
+    python -m benchmarks.gittins --out gittins
+    python -m benchmarks.gittins --out gittins-small --seeds 3 --programs 400
+
+On simulated engines in virtual time. Interrupted and asked again, it goes on where it
+was. In the folder are ``results.jsonl`` (as ``autellix bench`` writes it), ``table.md``
+(also printed) and ``regret.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from autellix.cli.bench import run_sweeps
+from autellix.cli.exit_codes import ExitCode
+from autellix.errors import AutellixError
+from autellix.evaluation import Store, Sweep
+from benchmarks.gittins.bounds import report
+from benchmarks.gittins.plan import BASELINES, CHOSEN_ON, REPORTED, Plan
+from benchmarks.gittins.regret import draw
+
+TRACES = Path(__file__).parents[2].parent / "shared" / "traces"
+
+
+def main() -> ExitCode:
+    """Run, and tell."""
+    typed = _arguments()
+    plan = Plan(
+        traces=typed.traces,
+        workloads=typed.workloads,
+        loads=typed.loads,
+        seeds=typed.seeds,
+        programs=typed.programs,
+    )
+    store = Store.open(typed.out / "results.jsonl")
+    code = ExitCode.OK
+    for stage in (plan.first, lambda: plan.second(store)):
+        points = list(stage().values())
+        sweep = Sweep(name="gittins", baseline=BASELINES[0], points=points)
+        if code is ExitCode.OK:
+            code = run_sweeps([sweep], store, jobs=typed.jobs)
+    results = plan.results(store)
+    if results:
+        command = shlex.join(["python", "-m", "benchmarks.gittins", *sys.argv[1:]])
+        text = report(plan, results, command)
+        (typed.out / "table.md").write_text(text, encoding="utf-8")
+        print(text)
+        draw(plan, results, typed.out / "regret.png")
+    return code
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder of the results")
+    add("--traces", type=Path, default=TRACES, help="folder of the recordings")
+    known = [*REPORTED, *CHOSEN_ON]
+    add("--workloads", nargs="+", choices=known, default=list(REPORTED))
+    add("--loads", nargs="+", type=float, default=[0.7, 1.0, 1.3])
+    add("--seeds", type=int, default=10)
+    add("--programs", type=int, default=1_000, help="in each run; searches 0.3 of it")
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except AutellixError as error:
+        sys.exit(f"benchmarks.gittins: {error}")

@@ -1,0 +1,47 @@
+"""An empty figure to draw on, and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from autellix.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which can be told apart whatever one's eyes see of colour.
+COLOURS: Final = (
+    "#000000",
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#999999",
+)
+
+
+@contextmanager
+def canvas(path: Path, *, size: tuple[float, float]) -> Iterator[Figure]:
+    """Hand out an empty figure; it is written when the block ends.
+
+    Yields:
+        The figure.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra(
+            "drawing pictures", module="matplotlib", extra="plot"
+        ) from error
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    yield figure
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
