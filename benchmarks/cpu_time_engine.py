@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import thread_time_ns
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import attrs
 import torch
 
 from autellix.backends.step_loop import Executed, StepLoop
-from autellix.backends.torch import TorchEngine
+from autellix.backends.torch import TorchEngine, TorchOptions
 from autellix.backends.torch.loading import load_engine
+from autellix.core.cost_model import CostModel
 from autellix.core.kv_blocks import KVBlocks
 from autellix.core.limits import StepLimits
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from autellix.backends.protocol import EngineCall
     from autellix.backends.torch.runner import ModelRunner
     from autellix.core.plan import Plan
+    from autellix.evaluation import Setup
 
 
 @attrs.frozen(eq=False)
@@ -51,6 +53,21 @@ class CpuTimeExecutor:
         return Executed(
             forward_at_ns=plan.at_ns + moved_ns, ended_ns=ended_ns, samples=step.samples
         )
+
+
+def cpu_time_engines(setup: Setup) -> list[CpuTimeEngine]:
+    """Return engines of a set-up of torch engines, not entered."""
+    return [
+        CpuTimeEngine(TorchOptions(name=f"engine-{number}", **_options(setup)))
+        for number in range(setup.engines)
+    ]
+
+
+def _options(setup: Setup) -> dict[str, Any]:
+    options = dict(setup.options)
+    if "costs" in options:
+        options["costs"] = CostModel(**options["costs"])
+    return options
 
 
 class CpuTimeEngine(TorchEngine):

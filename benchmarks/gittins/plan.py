@@ -144,8 +144,8 @@ class Plan:
 
     def _runs(self) -> Iterator[Run]:
         for seed in range(self.seeds):
-            for load in self.loads:
-                for workload in self.workloads:
+            for workload in self.workloads:
+                for load in self.loads:
                     for policy in self._policies(workload):
                         yield Run(workload, load, policy, seed)
 

@@ -68,7 +68,7 @@ def test_interrupted_it_keeps_what_has_ended_and_goes_on_there(tmp_path: Path) -
             assert line, before
             before += line
         os.killpg(process.pid, signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == ExitCode.INTERRUPTED, stderr
     kept = lines_in(out)
     assert 2 <= len(kept) < 32

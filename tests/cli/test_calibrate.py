@@ -124,7 +124,7 @@ def test_interrupted_it_leaves_the_file_of_before(config: Path, tmp_path: Path) 
             if b"round" in line:
                 break
         os.kill(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == ExitCode.INTERRUPTED, stderr
     assert b"was not written" in stderr
     assert out.read_text() == "of before"

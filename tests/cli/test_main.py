@@ -22,6 +22,8 @@ from autellix.errors import (
     MissingExtra,
     ModelRefused,
 )
+from autellix.policies.gittins import ClassSizes, SizeModel, Sizes
+from autellix.runtime import save_sizes
 
 
 @pytest.fixture
@@ -106,6 +108,25 @@ def test_a_good_configuration_is_said_to_be_good(
     told = json.loads(capsys.readouterr().out)
     assert told["engines"][0]["options"]["slots"] == 3
     assert told["policy"]["kind"] == "plas"
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_a_policy_that_learns_is_shown_with_what_it_starts_from(
+    good: Path, capsys: pytest.CaptureFixture[str], *, is_warm: bool
+) -> None:
+    """Nothing, or a model that can be copied like all else."""
+    sizes = ClassSizes(ended=[Sizes(0.5, 9.0)])
+    saved = good.parent / "sizes.json"
+    save_sizes(saved, SizeModel(classes={"my agent": sizes} if is_warm else {}))
+    policy = f'{{ kind = "gittins", model = "{saved}" }}'
+    text = good.read_text(encoding="utf-8")
+    good.write_text(f"[runtime]\npolicy = {policy}\n{text}", encoding="utf-8")
+    assert main(["config", "check", str(good)]) == ExitCode.OK
+    printed = capsys.readouterr().out
+    assert ("\n# model is not set\n" in printed) is not is_warm
+    in_full = good.parent / "full.toml"
+    in_full.write_text(printed, encoding="utf-8")
+    assert load(in_full).policy == load(good).policy
 
 
 def test_a_bad_configuration_is_code_2_with_key_value_and_file(

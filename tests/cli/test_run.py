@@ -345,7 +345,7 @@ def interrupted(folder: Path, text: str, *options: str) -> tuple[str, str]:
     assert child.stderr is not None
     assert child.stderr.readline() == "waiting\n"
     os.kill(child.pid, signal.SIGINT)
-    printed, said = child.communicate(timeout=30)
+    printed, said = child.communicate(timeout=120)
     assert child.returncode == ExitCode.INTERRUPTED, said
     return printed, said
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
+
+from autellix.policies.gittins import SizeModel
+from autellix.runtime.learning import sizes_to_json
+
+_WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def plain_fields(settings: Any) -> dict[str, Any]:
@@ -24,12 +30,12 @@ def _plain(value: Any) -> Any:
     match value:
         case Enum():
             return value.value
-        case Path():
+        case str() | Path():
             return str(value)
+        case SizeModel():
+            return sizes_to_json(value) if value != SizeModel() else None
         case Mapping():
             return {str(key): _plain(inner) for key, inner in value.items()}
-        case str():
-            return value
         case Sequence():
             return [_plain(inner) for inner in value]
         case _:
@@ -42,7 +48,7 @@ def toml_lines(table: Mapping[str, Any], path: str = "") -> Iterator[str]:
     TOML has no word for None: such a key is in a comment.
 
     Args:
-        table: Its keys are words.
+        table: Keys that are no words are quoted.
         path: Of the table, dotted; empty: the whole file.
     """
     deeper = {
@@ -54,17 +60,23 @@ def toml_lines(table: Mapping[str, Any], path: str = "") -> Iterator[str]:
         if value is None:
             yield f"# {key} is not set"
         elif key not in deeper:
-            yield f"{key} = {_value(value)}"
+            yield f"{_key(key)} = {_value(value)}"
     for key, value in deeper.items():
-        name = f"{path}.{key}" if path else key
+        name = f"{path}.{_key(key)}" if path else _key(key)
         for one in [value] if isinstance(value, dict) else value:
             yield ""
             yield f"[{name}]" if isinstance(value, dict) else f"[[{name}]]"
             yield from toml_lines(one, name)
 
 
+def _key(word: str) -> str:
+    return word if _WORD.fullmatch(word) else json.dumps(word, ensure_ascii=False)
+
+
 def _is_tables(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(one, dict) for one in value)
 
 
 def _value(value: Any) -> str:

@@ -221,7 +221,7 @@ def _generated(workload: Workload, count: int | None, seed: int) -> Trace:
         asked *= 2
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _trace(workload: Workload) -> Trace:
     """Return a trace file's programs; there is no other trace to speak of.
 

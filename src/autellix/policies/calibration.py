@@ -111,11 +111,11 @@ def censored_quantile(
         so few have ended that none is known.
     """
     ends, reached = sorted(ended), sorted(running)
-    goes_on = Fraction(1)
+    goes_on, of = 1, 1  # a fraction; to cancel it each time costs more than it saves
     for size, count in sorted(Counter(ends).items()):
         at_risk = len(ends) - bisect_left(ends, size)
         at_risk += len(reached) - bisect_left(reached, size)
-        goes_on *= Fraction(at_risk - count, at_risk)
-        if goes_on <= 1 - share:
+        goes_on, of = goes_on * (at_risk - count), of * at_risk
+        if goes_on * share.denominator <= of * (share.denominator - share.numerator):
             return size
     return max(ends[-1], *reached[-1:])

@@ -266,7 +266,7 @@ async def test_giving_up_on_loading_does_not_wait_for_it(llama_folder: Path) -> 
 
     def hold(doing: str, share: float | None) -> None:
         is_loading.set()
-        may_load.wait(10)
+        may_load.wait(60)
 
     engine = make_engine(llama_folder)
     engine.progress = hold

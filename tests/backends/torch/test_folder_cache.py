@@ -112,7 +112,7 @@ def test_of_two_that_want_it_one_builds_and_the_other_waits(tmp_path: Path) -> N
 
     def slow(folder: Path, progress: Progress) -> None:
         is_building.set()
-        may_end.wait(5)
+        may_end.wait(60)
         build(folder, progress)
 
     def note(doing: str, share: float | None) -> None:
@@ -123,9 +123,9 @@ def test_of_two_that_want_it_one_builds_and_the_other_waits(tmp_path: Path) -> N
         target=obtain, args=(tmp_path / "model", slow, say_nothing)
     )
     first.start()
-    assert is_building.wait(5)
+    assert is_building.wait(60)
     obtain(tmp_path / "model", build, note)
-    first.join(5)
+    first.join(60)
     assert build.builds == 1
     (line,) = said
     assert line.startswith("model is being prepared by another engine; ")

@@ -48,7 +48,7 @@ async def test_cancelled_it_returns_only_after_the_work_is_done() -> None:
     done = []
 
     def work() -> None:
-        go.wait(5)
+        go.wait(60)
         done.append(True)
 
     with anyio.CancelScope() as scope:
@@ -82,13 +82,13 @@ async def test_work_that_may_be_left_is_left() -> None:
     worker.stop()
     assert thread.is_alive()
     go.set()
-    await anyio.to_thread.run_sync(thread.join, 5)
+    await anyio.to_thread.run_sync(thread.join, 60)
     assert not thread.is_alive()
 
 
 async def test_two_workers_work_at_the_same_time() -> None:
     """Each waits for the other, so one after the other would never end."""
-    barrier = threading.Barrier(2, timeout=5)
+    barrier = threading.Barrier(2, timeout=60)
     workers = [Worker(name, threads=1) for name in ("one", "two")]
     async with anyio.create_task_group() as tasks:
         for worker in workers:
@@ -145,7 +145,7 @@ def test_asyncio_cancelling_the_task_itself_waits_for_the_work_too() -> None:
         go, done = threading.Event(), threading.Event()
 
         def work() -> None:
-            go.wait(5)
+            go.wait(60)
             done.set()
 
         task = asyncio.ensure_future(worker.run(work))

@@ -69,6 +69,7 @@ class TestOwnProcess(EngineContract):
             return shared.llm
 
         async def left_open(driver: OwnProcessDriver) -> None:
+            del driver.llm.add_request  # of this driver
             driver.llm = None
 
         monkeypatch.setattr(OwnProcessDriver, "_make", made_once)

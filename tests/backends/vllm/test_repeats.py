@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autellix.backends.vllm.follower import Follower
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from autellix.core.call import Call
     from autellix.core.facts import Fact
 
-LADDER = Ladder(bounds_s=[3e-7, 9e-7], quanta_s=[3e-7, 6e-7, 1e-6])
+LADDER = Ladder(bounds_s=[3e-7, 9e-7], quanta_s=[3e-7, 6e-7, 5e-6])
 
 
 def follower(charge: Charge) -> Follower:
@@ -50,11 +51,10 @@ class Engine:
         self._last = calls
         ends = any(call.call_id == last for call in calls)
         if is_same and books.follow_again(WaitReason.SLOTS, at_ns):
-            if not ends and books.commit_again(ended_ns):
+            plan = books.land_again(ended_ns, has_ended=ends)
+            if plan is None:
                 self.repeated += 1
                 return
-            books.single_out()
-            plan = books.oldest()
             samples = {c.call_id: Sampled(7, c.call_id == last) for c, _ in plan.calls}
             books.commit(plan, samples, forward_at_ns=at_ns, ended_ns=ended_ns)
             return
@@ -73,7 +73,10 @@ def run(
         live = sorted(books.books.calls)
         if what == "submit":
             call_id += 1
-            sent = spec(call_id, inherited_ns=100 * number, max_tokens=400)
+            sent = attrs.evolve(
+                spec(call_id, inherited_ns=100 * number, max_tokens=400),
+                program_id=number % 3,  # several calls of a program, too
+            )
             books.take_in(sent, now_ns - number, now_ns)
         elif what == "cancel" and live:
             call = books.books.calls[live[number % len(live)]]
@@ -101,6 +104,15 @@ HAPPENINGS = st.lists(
 )
 
 
+ONE_PROGRAM_RUNS_AND_WAITS = [
+    *[("submit", 0, 1)] * 3,
+    *[("steps", 12, 40)] * 2,
+    ("submit", 12, 1),
+    *[("steps", 12, 40)] * 6,
+]
+
+
+@example(charge=Charge.SERVICE, happenings=ONE_PROGRAM_RUNS_AND_WAITS)
 @given(charge=st.sampled_from(Charge), happenings=HAPPENINGS)
 def test_books_do_not_tell_whether_steps_were_repeated(
     charge: Charge, happenings: list[tuple[str, int, int]]

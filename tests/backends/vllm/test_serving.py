@@ -15,7 +15,12 @@ from autellix.backends.vllm.delivery import unserved
 from autellix.backends.vllm.engine_args import checked
 from autellix.backends.vllm.environment import find_both
 from autellix.backends.vllm.server import RequestCheck, arguments
-from autellix.backends.vllm.serving import ServerSettings, Sessions, fault_in
+from autellix.backends.vllm.serving import (
+    FIT_EVERY_CALLS,
+    ServerSettings,
+    Sessions,
+    fault_in,
+)
 from autellix.core.facts import Ended
 from autellix.core.records import CallSpec, Outcome, ProgramDelta
 from autellix.policies import PLAS, Ladder
@@ -35,15 +40,20 @@ def sessions(**settings: Any) -> Sessions:
     return Sessions(ServerSettings(policy=POLICY, **settings))
 
 
-def end(table: Sessions, spec: CallSpec, service_ns: int, now_ns: int) -> None:
-    """End a call that was served for so long."""
+def ended(spec: CallSpec, service_ns: int, now_ns: int) -> Ended:
+    """Return the end of a call that was served for so long."""
     report = attrs.evolve(
         unserved(spec, Outcome.FINISHED, now_ns - service_ns, now_ns),
         service_ns=service_ns,
         wait_ns={},
         program=ProgramDelta(ran_ns=service_ns),
     )
-    fact = Ended(at_ns=now_ns, call_id=spec.call_id, program_id=0, report=report)
+    return Ended(at_ns=now_ns, call_id=spec.call_id, program_id=0, report=report)
+
+
+def end(table: Sessions, spec: CallSpec, service_ns: int, now_ns: int) -> None:
+    """End a call that was served for so long."""
+    fact = ended(spec, service_ns, now_ns)
     steering: Any = SimpleNamespace(take_facts=lambda: [fact])
     table.fold(steering)
 
@@ -91,6 +101,26 @@ def test_a_past_from_the_wire_counts_only_if_the_operator_says_so() -> None:
     assert spec.inherited_ns == 2_500_000_000
     end(table, spec, S, S)
     assert table.spec(request("a"), [1], S).inherited_ns == S
+
+
+def test_the_ladder_is_fitted_to_what_is_seen() -> None:
+    """After so many calls the scheduler gets a ranking that suits them (Q4)."""
+    table = Sessions(ServerSettings(policy=PLAS()))
+    got: list[tuple[int, Any]] = []
+    books = SimpleNamespace(ranking=PLAS().ranking(S))
+    for number in range(FIT_EVERY_CALLS):
+        assert not got
+        call = table.spec(request(), [1], 0)
+        facts = [ended(call, S // (1 + number % 7), S)]
+        steering: Any = SimpleNamespace(
+            take_facts=facts.copy,
+            follower=SimpleNamespace(books=books),
+            update_ranking=lambda *told: got.append(told),
+        )
+        table.fold(steering)
+    ((version, ranking),) = got
+    assert version == 1
+    assert ranking != books.ranking
 
 
 @pytest.mark.parametrize(

@@ -149,20 +149,24 @@ class SimulatedLoop(CallLoop):
     async def _fly(self, scheduler: StepScheduler) -> None:
         """Wait until the flight, as long or as short as it may become, has landed."""
         while self._flight is not None:
-            now_ns, ended_ns = self._now_ns(), self._flight.ended_ns
-            if now_ns < ended_ns:
-                await self._sleep_until(ended_ns)
+            now_ns = self._now_ns()
+            if now_ns < self._flight.ended_ns:
+                await self._sleep_through(self._flight)
             elif self._breakdown is not None:
                 raise self._breakdown
             else:
                 self._catch_up(scheduler, now_ns)
 
-    async def _sleep_until(self, instant_ns: int) -> None:
-        """Sleep until then, exactly on a virtual clock, or until the flight is cut."""
-        if self._cut is None or self._cut.is_set():
-            self._cut = anyio.Event()
-        with anyio.CancelScope(deadline=instant_ns / 1e9):
+    async def _sleep_through(self, flight: Flight) -> None:
+        """Sleep until the flight ends, or until it is cut."""
+        until_s = flight.ended_ns / 1e9
+        if flight.steps == 1:  # which nothing can cut
+            await anyio.sleep_until(until_s)
+            return
+        self._cut = anyio.Event()
+        with anyio.CancelScope(deadline=until_s):
             await self._cut.wait()
+        self._cut = None
 
     def _are_plain(self, plan: Plan) -> bool:
         return all(self._live[call.call_id].is_plain for call, _ in plan.calls)

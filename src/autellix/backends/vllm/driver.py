@@ -15,6 +15,7 @@ import attrs
 
 from autellix.backends.live_call import TokenSample
 from autellix.backends.protocol import TokenLogprob
+from autellix.core.snapshot import TierUse
 
 if TYPE_CHECKING:
     from autellix.backends.protocol import EngineCall
@@ -125,4 +126,19 @@ def _logprob(token: int, found: Any, top: int) -> TokenLogprob:
         token=token,
         logprob=min(0.0, found[token].logprob),
         top={other: min(0.0, entry.logprob) for other, entry in best},
+    )
+
+
+def at_rest(seen: EngineStatistics | None) -> EngineStatistics | None:
+    """Return the last that was seen of a dead engine, whose calls have all ended."""
+    if seen is None:
+        return None
+    total, levels = seen.device.total, len(seen.level_occupancy)
+    return attrs.evolve(
+        seen,
+        running=0,
+        waiting=0,
+        worst_running_level=None,
+        level_occupancy=[0] * levels,
+        device=TierUse(total=total, free=total, cached=0, referenced=0, moving=0),
     )

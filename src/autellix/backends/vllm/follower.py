@@ -208,21 +208,25 @@ class Follower(StepScheduler):
         self._again_at_ns = now_ns
         return True
 
-    def commit_again(self, ended_ns: int) -> bool:
-        """Book that the step came back, and that nobody ended in it.
+    def land_again(self, ended_ns: int, *, has_ended: bool) -> Plan | None:
+        """Book that the step came back.
+
+        Args:
+            ended_ns: When.
+            has_ended: Whether a call has ended in it.
 
         Returns:
-            False if it has to be committed like any other; see ``single_out``.
+            What has to be committed instead, like any other step; None: nothing.
         """
-        if self._repeats is None or self._again_at_ns is None:
-            return False
-        forward_at_ns = max(self._again_at_ns, self._latest_ns)
-        if not self._repeats.add(forward_at_ns, ended_ns):
-            return False
-        self._again_at_ns = None
-        self._latest_ns = ended_ns
-        self._booking.steps += 1
-        return True
+        if self._repeats is not None and self._again_at_ns is not None:
+            forward_at_ns = max(self._again_at_ns, self._latest_ns)
+            if not has_ended and self._repeats.add(forward_at_ns, ended_ns):
+                self._again_at_ns = None
+                self._latest_ns = ended_ns
+                self._booking.steps += 1
+                return None
+        self.single_out()
+        return self._flying[0][0]
 
     def settle(self) -> None:
         """Bring the books up to the last step that came back."""
@@ -236,10 +240,6 @@ class Follower(StepScheduler):
         at_ns, self._again_at_ns = self._again_at_ns, None
         if at_ns is not None:
             self._take_off([(call, 1) for call, _ in self._last], at_ns)
-
-    def oldest(self) -> Plan:
-        """Return the plan of the step that is to come back next."""
-        return self._flying[0][0]
 
     def statistics_with(self, device: TierUse) -> EngineStatistics:
         """Return a frozen snapshot, with the use of vLLM's own blocks."""

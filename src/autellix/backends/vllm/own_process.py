@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from autellix.backends.vllm.driver import News, Opened, samples_of
+from autellix.backends.vllm.driver import News, Opened, at_rest, samples_of
 from autellix.backends.vllm.engine_args import engine_args
 from autellix.backends.vllm.environment import prepare
 from autellix.backends.vllm.faults import of_a_request, refusing
@@ -26,7 +26,6 @@ from autellix.backends.vllm.requests import prompt_of, sampling_params
 from autellix.backends.vllm.wire import facts_from_wire
 from autellix.core.facts import Ended
 from autellix.core.records import Outcome
-from autellix.core.snapshot import TierUse
 from autellix.errors import EngineError
 
 if TYPE_CHECKING:
@@ -64,6 +63,10 @@ class OwnProcessDriver:
     llm: Any = attrs.field(default=None, init=False)
     _is_cpu: bool = attrs.field(default=False, init=False)
     _tasks: dict[int, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
+    _entered: set[int] = attrs.field(factory=set, init=False)
+    """Calls that vLLM has; a cut before would leave nothing that is reported."""
+    _cut: set[int] = attrs.field(factory=set, init=False)
+    """Calls to be aborted as soon as vLLM has them."""
     _owed: set[int] = attrs.field(factory=set, init=False)
     """Calls whose report is to come."""
     _held: dict[int, Ended] = attrs.field(factory=dict, init=False)
@@ -95,6 +98,7 @@ class OwnProcessDriver:
         installed = await anyio.to_thread.run_sync(prepare)
         self._is_cpu = installed.is_cpu
         self.llm = await anyio.to_thread.run_sync(partial(self._make, installed))
+        self.llm.add_request = partial(self._enter, self.llm.add_request)
         about = await self._ask("about")
         config = self.llm.vllm_config
         if not about["is_steered"]:
@@ -182,9 +186,20 @@ class OwnProcessDriver:
             self._tokens.append((call_id, samples))
             self._event.set()
 
+    async def _enter(self, add: Any, request_id: str, *args: Any, **given: Any) -> Any:
+        """Let vLLM take a request in, and abort it then if it was cut meanwhile."""
+        added = await add(request_id, *args, **given)
+        call_id = int(request_id)
+        self._entered.add(call_id)
+        if call_id in self._cut:
+            self._tasks[call_id].cancel()
+        return added
+
     def _collected(self, call_id: int, task: asyncio.Task[None]) -> None:
         """Look how a call's task ended."""
         del self._tasks[call_id]
+        self._entered.discard(call_id)
+        self._cut.discard(call_id)
         self._event.set()
         if task.cancelled() or (error := task.exception()) is None:
             return
@@ -198,7 +213,10 @@ class OwnProcessDriver:
     def abort(self, call_id: int) -> None:
         """End a call; vLLM aborts what nobody collects."""
         task = self._tasks.get(call_id)
-        if task is not None:
+        if task is None:
+            return
+        self._cut.add(call_id)
+        if call_id in self._entered:
             task.cancel()
 
     # -- news --------------------------------------------------------------------
@@ -251,17 +269,19 @@ class OwnProcessDriver:
 
     async def end_all(self, outcome: Outcome) -> Sequence[Fact]:
         """Abort every call, and collect the reports if the engine still lives."""
+        facts: list[Fact] = []
+        if outcome is not Outcome.FAILED and self.llm is not None:
+            for call_id in list(self._tasks):
+                self.abort(call_id)
+            with anyio.move_on_after(_ENDING_S):
+                while self._owed:
+                    facts += await self._refresh()
+                    facts += self._released()
+                    await anyio.sleep(_ASK_AGAIN_S)
+        else:
+            self._statistics = at_rest(self._statistics)
         for task in list(self._tasks.values()):
             task.cancel()
-        facts: list[Fact] = []
-        if outcome is Outcome.FAILED or self.llm is None:
-            self._statistics = _at_rest(self._statistics)
-            return facts
-        with anyio.move_on_after(_ENDING_S):
-            while self._owed:
-                facts += await self._refresh()
-                facts += self._released()
-                await anyio.sleep(_ASK_AGAIN_S)
         return facts
 
     def statistics(self) -> EngineStatistics:
@@ -270,18 +290,3 @@ class OwnProcessDriver:
         self._event.set()
         assert self._statistics is not None  # noqa: S101 - there is one once open
         return self._statistics
-
-
-def _at_rest(seen: EngineStatistics | None) -> EngineStatistics | None:
-    """Return the last that was seen of a dead engine, whose calls have all ended."""
-    if seen is None:
-        return None
-    total, levels = seen.device.total, len(seen.level_occupancy)
-    return attrs.evolve(
-        seen,
-        running=0,
-        waiting=0,
-        worst_running_level=None,
-        level_occupancy=[0] * levels,
-        device=TierUse(total=total, free=total, cached=0, referenced=0, moving=0),
-    )

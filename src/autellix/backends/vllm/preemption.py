@@ -124,8 +124,6 @@ class PreemptionRule:
         for tried, call in enumerate(waiting):
             if tried >= self.lookahead or tokens <= 0 or not left:
                 break
-            if left[-1].level - call.level < self.hysteresis_levels:
-                break  # who comes after it is no better
             needed = room.blocks_for(min(len(call.tokens), tokens))
             victims = self._victims(
                 call, left, max(0, 1 - slots), needed - blocks, room, pace

@@ -213,12 +213,11 @@ class Steering:
             flight = self._flights.pop(id(output))
             plan = flight.plan
             if plan is None:
-                n_scheduled = len(output.num_scheduled_tokens)
-                nobody_ended = len(self._scheduler.running) == n_scheduled
-                if nobody_ended and self.follower.commit_again(now_ns):
+                running = len(self._scheduler.running)
+                has_ended = running < len(output.num_scheduled_tokens)
+                plan = self.follower.land_again(now_ns, has_ended=has_ended)
+                if plan is None:
                     return
-                self.follower.single_out()
-                plan = self.follower.oldest()
             books = self.follower.books
             calls = [(call, call.order) for call, _ in plan.calls]
             facts = len(books.facts)
