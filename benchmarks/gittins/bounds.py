@@ -146,6 +146,8 @@ def report(plan: Plan, results: Mapping[Run, Result], command: str) -> str:
         f"run (searches fewer), version `{version_of(distinct)}`, code {codes}."
     )
     lines = [f"Command: `{command}`", "", about, ""]
+    if len({result.code for result in distinct}) > 1:
+        lines += ["**Not all runs are of the same code.**", ""]
     lines += ["## Bounds", "", _NOTE, "", *_bounds(plan, figures), ""]
     lines += ["## Mean program latency, s", "", *_latencies(plan, figures)]
     return "\n".join(lines) + "\n"
@@ -207,7 +209,8 @@ def _latencies(plan: Plan, figures: Figures) -> Iterator[str]:
 def _cell(found: Interval | None, most: float) -> str:
     if found is None:
         return ""
-    return interval(found) + ("" if found.value <= most else " **missed**")
+    is_met = round(found.value, 2) <= most  # as it is shown
+    return interval(found) + ("" if is_met else " **missed**")
 
 
 def _row(cells: Iterable[str] | Sequence[str]) -> str:

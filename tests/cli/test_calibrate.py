@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autellix.backends.simulated import SMOLLM2_135M_CPU
+from autellix.backends.simulated import SMOLLM2_135M_CPU, SimulatedOptions
 from autellix.backends.simulated.preset_file import read_preset
 from autellix.cli import ExitCode, main
 
@@ -51,9 +51,7 @@ def test_a_file_of_costs_is_written_that_engines_take(
     assert set(told["errors"]) == {"fitted", "held_out"}
     assert any(point["is_held_out"] for point in told["points"])
     assert {path.name for path in tmp_path.iterdir()} == {"engines.toml", "mine.toml"}
-    bench = shlex.split("--policies fcfs --loads 1 --seeds 1 --programs 2 --jobs 1")
-    folder = str(tmp_path / "out")
-    assert main(["bench", *bench, "--preset", str(out), "--out", folder]) == ExitCode.OK
+    assert SimulatedOptions(costs=str(out)).costs == read_preset(out)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -40,6 +41,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not IS_INSTALLED:
             reason = "vLLM is not installed: nox -s vllm"
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _no_forced_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let garbage be collected when Python likes, not seven times an engine.
+
+    vLLM asks for that at every start and end, and each time all that vLLM and torch
+    have imported is walked: seven eighths of what a tiny engine costs.
+    """
+    for name in ("collect", "freeze", "unfreeze"):
+        monkeypatch.setattr(gc, name, lambda *_: 0)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from autellix.backends.protocol import Sampling
+from autellix.backends.stream import FinishReason
 from autellix.backends.vllm import VllmEngine
 from autellix.backends.vllm.own_process import OwnProcessDriver
 from autellix.core.records import Outcome
@@ -54,7 +55,7 @@ async def shared() -> AsyncIterator[Shared]:
 
 
 class TestOwnProcess(EngineContract):
-    """A tiny Llama in float32."""
+    """A tiny Llama in float32; what cannot be kept there is tested as it is."""
 
     @pytest.fixture(autouse=True)
     def _share(
@@ -91,6 +92,21 @@ class TestOwnProcess(EngineContract):
                 await bench.answer(seeded)
             assert bench.report(seeded).outcome is Outcome.FAILED
             assert (await bench.answer(bench.call(max_tokens=2))).token_ids
+
+    async def test_a_stop_string_ends_text_and_call(self) -> None:
+        """As everywhere; but steps under way add tokens, which the report counts."""
+        async with serving(self.make_engine()) as bench:
+            whole = await bench.answer(bench.call(max_tokens=24))
+            stop = whole.text[len(whole.text) // 2 :][:3]
+            sampling = Sampling(stop=[stop], ignore_end=True)
+            call = bench.call(max_tokens=24, sampling=sampling)
+            answer = await bench.answer(call)
+            assert answer.text == whole.text[: whole.text.index(stop)]
+            assert answer.reason is FinishReason.STOP
+            assert answer.token_ids == whole.token_ids[: len(answer.token_ids)]
+            report = bench.report(call)
+            assert report.outcome is Outcome.FINISHED
+            assert len(answer.token_ids) <= report.output_tokens <= 24
 
     async def test_a_bad_request_fails_alone(self) -> None:
         """It ends as failed with vLLM's reason, and others are served."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autellix.backends.vllm.preemption import Pace, PreemptionRule, Room
+from autellix.backends.vllm.surface import place_of
 from autellix.core.call import Call
 from autellix.core.cost_model import CostModel
 from autellix.core.prefix_tree import Lease
@@ -50,6 +51,17 @@ def test_the_worst_running_call_yields_its_slot() -> None:
     """The last in order goes, for the first that waits."""
     running = [call(1, 0), call(2, 1, computed=20), call(3, 2, computed=20)]
     assert victims([call(9, 0)], running, room()) == {9: [3]}
+
+
+def test_a_better_place_is_a_lower_number() -> None:
+    """Level decides, then the place inside it: so vLLM's priority is our order (S1)."""
+    places = [(0, (9,)), (1, (2, 7)), (1, (3, 1)), (2, (0, 0))]
+    numbers = []
+    for level, inner in places:
+        placed = call(1, level)
+        placed.inner = inner
+        numbers.append(place_of(placed))
+    assert numbers[0] < numbers[1] < numbers[2] < numbers[3]
 
 
 def test_nobody_yields_inside_a_level() -> None:

@@ -1,8 +1,8 @@
 """vLLM in a process of its own: ``AsyncLLM``, as on GPUs.
 
 What the scheduler's ledger wrote is asked for when a call has ended here, and now and
-then. As tokens and reports come by different ways, a report is held back until all
-tokens of its call are there.
+then. As tokens and reports come by different ways, a report, and all that was written
+after it, is held back until all tokens of its call are there.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class OwnProcessDriver:
     """Calls to be aborted as soon as vLLM has them."""
     _owed: set[int] = attrs.field(factory=set, init=False)
     """Calls whose report is to come."""
-    _held: dict[int, Ended] = attrs.field(factory=dict, init=False)
+    _held: list[Fact] = attrs.field(factory=list, init=False)
     _tokens: list[tuple[int, Sequence[TokenSample]]] = attrs.field(
         factory=list, init=False
     )
@@ -231,14 +231,14 @@ class OwnProcessDriver:
         rankings, self._rankings = self._rankings, []
         for version, ranking in rankings:
             await self._ask("rank", [version, ranking])
-        facts: list[Fact] = []
         if self._wants_news or any(c not in self._tasks for c in self._owed):
-            facts = await self._refresh()
-            if not facts:
+            were_held = len(self._held)
+            await self._refresh()
+            if len(self._held) == were_held:
                 await anyio.sleep(_ASK_AGAIN_S)
         tokens, self._tokens = self._tokens, []
         refused, self._refused = self._refused, []
-        return News(tokens=tokens, facts=[*facts, *self._released()], refused=refused)
+        return News(tokens=tokens, facts=self._released(), refused=refused)
 
     def _has_news(self) -> bool:
         if self._tokens or self._refused or self._rankings or self._wants_news:
@@ -246,21 +246,24 @@ class OwnProcessDriver:
         is_over = any(call_id not in self._tasks for call_id in self._owed)
         return is_over or self._failure is not None
 
-    async def _refresh(self) -> list[Fact]:
-        """Ask for what was written; reports wait for the tokens of their calls."""
+    async def _refresh(self) -> None:
+        """Ask for what was written."""
         self._wants_news = False
         told = await self._ask("news")
         self._statistics = from_wire(told["statistics"])
-        facts = facts_from_wire(told["facts"])
-        for fact in facts:
-            if isinstance(fact, Ended):
-                self._held[fact.call_id] = fact
-        return [fact for fact in facts if not isinstance(fact, Ended)]
+        self._held += facts_from_wire(told["facts"])
 
-    def _released(self) -> list[Ended]:
-        over = [call_id for call_id in self._held if call_id not in self._tasks]
-        self._owed.difference_update(over)
-        return [self._held.pop(call_id) for call_id in over]
+    def _released(self) -> list[Fact]:
+        """Return facts, in order, up to a report whose call lacks tokens."""
+        count = 0
+        for fact in self._held:
+            if isinstance(fact, Ended):
+                if fact.call_id in self._tasks:
+                    break
+                self._owed.discard(fact.call_id)
+            count += 1
+        released, self._held = self._held[:count], self._held[count:]
+        return released
 
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
@@ -275,7 +278,7 @@ class OwnProcessDriver:
                 self.abort(call_id)
             with anyio.move_on_after(_ENDING_S):
                 while self._owed:
-                    facts += await self._refresh()
+                    await self._refresh()
                     facts += self._released()
                     await anyio.sleep(_ASK_AGAIN_S)
         else:
