@@ -33,6 +33,7 @@ class EngineStatistics:
         level_occupancy: Live calls by level.
         wait_ns: Of calls that ended, by reason.
         model_tokens: Tokens that entered the model, recomputation included.
+        live_work_ns: Work of calls that live, by program.
     """
 
     steps: int
@@ -56,6 +57,7 @@ class EngineStatistics:
     device: TierUse
     host: TierUse
     ranking_version: int
+    live_work_ns: Mapping[int, int] = attrs.field(factory=dict)
 
 
 def snapshot(books: Books, steps: int, ranking_version: int) -> EngineStatistics:
@@ -85,7 +87,16 @@ def snapshot(books: Books, steps: int, ranking_version: int) -> EngineStatistics
         device=device_use(books.blocks),
         host=host_use(books.blocks),
         ranking_version=ranking_version,
+        live_work_ns=_live_work_ns(books),
     )
+
+
+def _live_work_ns(books: Books) -> Mapping[int, int]:
+    work_ns: Counter[int] = Counter()
+    for call in books.calls.values():
+        if call.work_ns:
+            work_ns[call.spec.program_id] += call.work_ns
+    return dict(work_ns)
 
 
 def device_use(blocks: KVBlocks) -> TierUse:

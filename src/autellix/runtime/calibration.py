@@ -9,13 +9,17 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
+from autellix.core.ranking import ProgramCharge
+from autellix.core.records import Charge
 from autellix.errors import EngineLost, PolicyFault
 from autellix.policies.checked import CheckedPolicy
 from autellix.runtime.learning import learned_by
 
 if TYPE_CHECKING:
     from autellix.core.process_table import ProcessTable
-    from autellix.core.ranking import Policy, Ranking
+    from autellix.core.ranking import ChargeSample, Policy, Ranking
     from autellix.runtime.fleet import Fleet
 
 _logger = logging.getLogger(__name__)
@@ -56,7 +60,7 @@ class Calibration:
         if self._ends % ENDS_BETWEEN and not is_early:
             return None
         self._warn_if_crowded()
-        sample = self._table.charge_sample()
+        sample = self._with_live_work(self._table.charge_sample())
         try:
             fitted = self._checked.recalibrated(self.ranking, sample)
         except PolicyFault:  # a fit that fails must not cost an engine
@@ -76,6 +80,36 @@ class Calibration:
                     # It is about to say so itself, to whoever serves it.
                     _logger.debug("engine %r is down: no ranking sent", handle.name)
         return ranking
+
+    def _with_live_work(self, sample: ChargeSample) -> ChargeSample:
+        """Add what calls under way have been charged to the ages of their programs.
+
+        Only policies that learn work look at programs one by one. Without this a
+        program of one long call would not be there until it ends, and while a load of
+        such programs builds up sizes would look too small.
+        """
+        if self._policy.charge is not Charge.WORK:
+            return sample
+        live: Counter[int] = Counter()
+        for handle in self._fleet:
+            live.update(handle.statistics().live_work_ns)
+        older = [
+            attrs.evolve(each, charge_ns=each.charge_ns + live.pop(each.arrival))
+            if each.arrival in live
+            else each
+            for each in sample.programs
+        ]
+        new = [
+            ProgramCharge(
+                program_class=self._table.view(program).program_class,
+                arrival=program,
+                charge_ns=work_ns,
+                has_ended=False,
+            )
+            for program, work_ns in live.items()
+            if program in self._table
+        ]
+        return attrs.evolve(sample, programs=[*older, *new])
 
     def _warn_if_crowded(self) -> None:
         # What was learned is flat where first come, first served is right.

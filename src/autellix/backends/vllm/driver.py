@@ -140,5 +140,6 @@ def at_rest(seen: EngineStatistics | None) -> EngineStatistics | None:
         waiting=0,
         worst_running_level=None,
         level_occupancy=[0] * levels,
+        live_work_ns={},
         device=TierUse(total=total, free=total, cached=0, referenced=0, moving=0),
     )
