@@ -86,6 +86,7 @@ def test_a_place_that_cannot_be_written_to_is_told_first(
             "engines[1] is not like engines[0]",
         ),
         (ENGINE + ENGINE + 'name = "b"\n', "--clock cpu", "cannot be told apart"),
+        (ENGINE, "--clock cpu", "simulated steps take no CPU time"),
         (ENGINE + "kv_tokens = 64\n", "", "cannot be measured"),
         (ENGINE.replace("smollm2-135m-cpu", "free"), "--longest 64", "takes no time"),
         (ENGINE + "slost = 4\n", "", "did you mean 'slots'?"),

@@ -161,6 +161,18 @@ def test_every_fault_of_a_configuration_has_a_line(
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra torch")
+def test_a_model_in_the_folder_of_nobody_is_a_fault(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``~name`` of somebody unknown, told like a folder that is not there."""
+    engine = '[[engines]]\nbackend = "torch"\nmodel = "~nobody-here/x"\n'
+    good.write_text(engine, encoding="utf-8")
+    assert main(["config", "check", str(good)]) == ExitCode.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "engines[0].model: '~nobody-here/x' is no folder" in said
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra torch")
 def test_a_model_folder_that_is_not_there_is_a_fault(
     good: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

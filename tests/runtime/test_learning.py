@@ -132,6 +132,8 @@ def saved(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
         (["shared", "running", 0], [7.0], r"not a size and a weight: \[7.0\]"),
         (["shared", "running", 0], [7.0, "1"], "not a size and a weight"),
         (["shared", "running", 0], [math.inf, 1.0], "not a size and a weight"),
+        (["shared", "running", 0], [10**400, 1.0], "not a size and a weight"),
+        (["shared", "running", 0], [True, 1.0], "not a size and a weight"),
         (["shared", "running", 0], [0.0, 1.0], "'size_s' must be > 0"),
         (["shared", "ended"], [[2.0, 1.0], [2.0, 1.0]], "shared: ended: sizes must"),
         (["shared"], None, "shared must be an object of ended, running: None"),
@@ -152,7 +154,13 @@ def test_a_wrong_file_is_an_error_that_says_where(
     assert str(file) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"schema": "x"}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "3", '{"schema": "x"}', "\x00\xff"),
+        pytest.param("[" * 100_000, id="deep"),
+    ],
+)
 def test_a_broken_file_is_an_error(tmp_path: Path, text: str) -> None:
     """Cut short, empty, or something else altogether."""
     file = tmp_path / "sizes.json"

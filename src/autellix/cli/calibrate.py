@@ -110,7 +110,7 @@ def _check_out(path: Path) -> None:
 def _check_alike(
     settings: Sequence[config.EngineSettings], options: CalibrateOptions
 ) -> None:
-    """Refuse engines of several kinds, and more than one where CPU time is taken.
+    """Refuse engines of several kinds, and CPU time where it tells nothing of steps.
 
     Raises:
         ConfigError: So they are.
@@ -126,6 +126,11 @@ def _check_alike(
         raise ConfigError(
             f"{options.config} has {len(settings)} engines: CPU time of a process "
             "cannot be told apart by engine; measure one, or by --clock wall"
+        )
+    if first.backend == _SIMULATED and options.clock is Clock.CPU:
+        raise ConfigError(
+            f"{options.config}: simulated steps take no CPU time, only deciding them "
+            "does; measure by --clock wall"
         )
 
 

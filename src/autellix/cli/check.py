@@ -50,7 +50,10 @@ def _check_model(engine: config.EngineSettings, path: str) -> None:
     if engine.backend == "simulated" or not isinstance(model, str):
         return
     is_path = model.startswith((".", "~", os.sep)) or model.count("/") > 1
-    folder = Path(model).expanduser().absolute()
+    try:
+        folder = Path(model).expanduser().absolute()
+    except RuntimeError as error:  # nobody has that name
+        raise ConfigError(f"{model!r} is no folder: {error}", path=path) from error
     if is_path and not folder.is_dir():
         raise ConfigError(f"{model!r} is no folder: there is no {folder}", path=path)
 

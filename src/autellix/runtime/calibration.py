@@ -60,7 +60,7 @@ class Calibration:
         if self._ends % ENDS_BETWEEN and not is_early:
             return None
         self._warn_if_crowded()
-        sample = self._with_live_work(self._table.charge_sample())
+        sample = self._sample()
         try:
             fitted = self._checked.recalibrated(self.ranking, sample)
         except PolicyFault:  # a fit that fails must not cost an engine
@@ -81,18 +81,20 @@ class Calibration:
                     _logger.debug("engine %r is down: no ranking sent", handle.name)
         return ranking
 
-    def _with_live_work(self, sample: ChargeSample) -> ChargeSample:
-        """Add what calls under way have been charged to the ages of their programs.
+    def _sample(self) -> ChargeSample:
+        """Return what was charged lately; work of calls under way makes programs older.
 
         Only policies that learn work look at programs one by one. Without this a
         program of one long call would not be there until it ends, and while a load of
         such programs builds up sizes would look too small.
         """
         if self._policy.charge is not Charge.WORK:
-            return sample
+            return self._table.charge_sample()
         live: Counter[int] = Counter()
         for handle in self._fleet:
             live.update(handle.statistics().live_work_ns)
+        # Only now: an engine that is asked may first tell of calls that have ended.
+        sample = self._table.charge_sample()
         older = [
             attrs.evolve(each, charge_ns=each.charge_ns + live.pop(each.arrival))
             if each.arrival in live

@@ -48,7 +48,7 @@ def load_sizes(path: Path | str) -> SizeModel:
     """
     try:
         value = json.loads(Path(path).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SizeModelError(f"no JSON: {error}", file=str(path)) from error
     try:
         return sizes_from_json(value)
@@ -119,10 +119,17 @@ def _pairs(value: Any, where: str) -> list[Sizes]:
 
 def _pair(value: Any, where: str) -> Sizes:
     match value:
-        case [float() | int(), float() | int()] if all(map(math.isfinite, value)):
-            return Sizes(*map(float, value))
+        case [size, weight] if _is_finite(size) and _is_finite(weight):
+            return Sizes(float(size), float(weight))
         case _:
             raise ValueError(f"{where}: not a size and a weight: {value!r:.80}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in {int, float} and math.isfinite(value)
+    except OverflowError:  # of an integer that no float holds
+        return False
 
 
 def _check_keys(value: Any, where: str, keys: set[str]) -> None:

@@ -147,8 +147,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _anyio_threads(self) -> tuple[set[int | None], set[int | None]]:
         """Return the idents of anyio's worker threads that work, and of idle ones."""
-        workers = anyio_asyncio._threadpool_workers.get(set())  # noqa: SLF001
-        idle = anyio_asyncio._threadpool_idle_workers.get(None) or ()  # noqa: SLF001
+        workers = anyio_asyncio._threadpool_workers.get(set())  # noqa: SLF001 - no public way
+        idle = anyio_asyncio._threadpool_idle_workers.get(None) or ()  # noqa: SLF001 - no public way
         idle_idents = {thread.ident for thread in idle}
         return {thread.ident for thread in workers} - idle_idents, idle_idents
 

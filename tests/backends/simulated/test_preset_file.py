@@ -54,3 +54,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """As such, not as an unknown preset."""
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         SimulatedOptions(costs=str(tmp_path / "x.toml"))
+
+
+def test_the_folder_of_nobody_is_told() -> None:
+    """As what cannot be read, like any other file."""
+    with pytest.raises(ValueError, match=r"~nobody-here/x\.toml cannot be read"):
+        SimulatedOptions(costs="~nobody-here/x.toml")

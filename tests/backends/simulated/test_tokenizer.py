@@ -1,5 +1,7 @@
 """The byte tokenizer loses nothing and shows everything."""
 
+from array import array
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +34,8 @@ def test_messages_are_framed_by_special_tokens() -> None:
     assert ids.count(end) == 1
     assert ids.count(256) == 2
     assert tokenizer.decode(ids) == "user\nHi\nassistant\n"
+
+
+def test_ids_in_an_array_are_numbers_too() -> None:
+    """Not the bytes of its memory."""
+    assert ByteTokenizer().decode(array("I", [72, 105])) == "Hi"

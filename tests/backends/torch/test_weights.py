@@ -24,7 +24,9 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert resolve(str(tmp_path), cache_dir=None, progress=say_nothing) == tmp_path
 
 
-@pytest.mark.parametrize("model", ["/no/such/folder", "./nowhere", "~/x/y", "smollm2"])
+@pytest.mark.parametrize(
+    "model", ["/no/such/folder", "./nowhere", "~/x/y", "~nobody-here/x", "smollm2"]
+)
 def test_a_folder_that_is_not_there_is_refused_without_asking_the_network(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,6 @@ NEEDS_VLLM = {
     "test_own_process",
     "test_bad_input",
     "test_contract",
-    "test_engine",
     "test_fallback",
     "test_recorded_runs",
     "test_server",

@@ -126,6 +126,26 @@ def test_overlapping_steps_charge_no_time_twice() -> None:
     check_sum(report)
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_call_that_ends_leaves_the_steps_under_way(is_cancelled: bool) -> None:
+    """It ends once, with the first that comes back; others go on as they were (A4)."""
+    books = follower()
+    call, other = books.take_in(spec(1), 0, 0), books.take_in(spec(2), 0, 0)
+    first = begin(books, [call, other], 0)
+    second = begin(books, [call, other], 10)
+    if is_cancelled:
+        books.end(call, Outcome.CANCELLED, 50)
+    commit(books, first, 100, last=1)
+    report = reports(books)[1]
+    assert report.service_ns == 100
+    assert report.outcome is (Outcome.CANCELLED if is_cancelled else Outcome.FINISHED)
+    commit(books, second, 150, last=2)
+    ended = reports(books)
+    assert ended.keys() == {2}
+    assert ended[2].service_ns == 150
+    check_sum(ended[2])
+
+
 def test_a_call_preempted_in_flight_is_charged_until_then() -> None:
     """What a step still computes for it after that is nobody's (A1, A7)."""
     books = follower()

@@ -92,6 +92,27 @@ def test_idle_programs_are_closed() -> None:
     assert table.spec(request("waits"), [1], 33 * S).inherited_ns == S
 
 
+def test_idle_programs_are_closed_whoever_comes_next() -> None:
+    """By requests without an id, and by the program itself if it comes back late."""
+    table = sessions(idle_s=10.0)
+    end(table, table.spec(request("a"), [1], 0), S, S)
+    end(table, table.spec(request("b"), [1], S), S, 2 * S)
+    end(table, table.spec(request(), [1], 11 * S), S, 12 * S)
+    assert len(table.table) == 1
+    assert table.spec(request("b"), [1], 40 * S).inherited_ns == 0
+
+
+def test_a_program_is_idle_from_the_end_of_its_last_call() -> None:
+    """However long that took, the others are closed when they are due."""
+    table = sessions(idle_s=10.0)
+    long = table.spec(request("long"), [1], 0)
+    end(table, table.spec(request("short"), [1], S), S, 2 * S)
+    end(table, long, 8 * S, 8 * S)
+    table.spec(request(), [1], 13 * S)
+    assert len(table.table) == 2
+    assert table.spec(request("long"), [1], 14 * S).inherited_ns == 8 * S
+
+
 def test_a_past_from_the_wire_counts_only_if_the_operator_says_so() -> None:
     """And then only on top of what was measured here."""
     told = {"inherited_s": 2.5}
@@ -130,7 +151,9 @@ def test_the_ladder_is_fitted_to_what_is_seen() -> None:
         (None, {"program_id": 3}, "must be text"),
         (None, {"program_class": ["a"]}, "must be text"),
         (None, {"inherited_s": -0.5}, "not negative"),
-        (None, {"inherited_s": math.nan}, "finite"),
+        (None, {"inherited_s": math.nan}, "at most 1e+09"),
+        (None, {"inherited_s": 1e308}, "at most 1e+09"),
+        (None, {"inherited_s": 10**400}, "at most 1e+09"),
         (None, {"inherited_s": "3"}, "must be a number"),
         (None, {"inherited_s": [1]}, "must be a number"),
     ],
@@ -175,7 +198,8 @@ async def answer(body: bytes, headers: Mapping[bytes, bytes] = {}) -> tuple[int,
 
 async def test_the_check_hands_on_what_is_right_as_it_came() -> None:
     """Also what is no JSON: to refuse that is vLLM's business."""
-    for body in (b'{"session_id": "a"}', b"not json at all", b"[1, 2, 3]"):
+    deep = b"[" * 100_000
+    for body in (b'{"session_id": "a"}', b"not json at all", b"[1, 2, 3]", deep):
         assert await answer(body) == (200, body)
 
 
@@ -194,6 +218,15 @@ def test_arguments_of_the_server_are_completed() -> None:
     assert added[:3] == ["--model", "m", "--scheduler_cls=mine"]
     assert "--scheduler-cls" not in added
     assert added[added.index("--scheduling-policy") + 1] == "priority"
+
+
+def test_the_check_stays_beside_other_middleware() -> None:
+    """vLLM takes several; ours is there once."""
+    ours = "autellix.backends.vllm.server.RequestCheck"
+    added = arguments(["--middleware", "theirs.Middleware"])
+    assert added.count("--middleware") == 2
+    assert arguments(["--middleware", ours]).count(ours) == 1
+    assert added.count(ours) == 1
 
 
 def test_unknown_engine_arguments_are_refused_with_the_nearest() -> None:

@@ -31,6 +31,8 @@ def read_preset(path: Path) -> CostModel:
         table = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except RuntimeError as error:  # of expanduser: nobody has that name
+        raise ValueError(f"{path} cannot be read: {error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
     match table:

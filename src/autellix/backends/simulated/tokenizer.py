@@ -39,7 +39,9 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids`` without special tokens; broken ones as U+FFFD."""
         try:
-            told = bytes(ids)  # most are: what the simulated engine itself says
+            # Most are: what the simulated engine itself says. Of an array, bytes would
+            # take the memory and not the numbers.
+            told = bytes(list(ids))
         except ValueError:
             told = bytes(_byte(i) for i in ids if not 256 <= i < _VOCABULARY)
         return told.decode(errors="replace")

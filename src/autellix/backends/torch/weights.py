@@ -31,7 +31,11 @@ def resolve(model: str, *, cache_dir: Path | None, progress: Progress) -> Path:
     if model == smollm2.NAME:
         cache = cache_dir or default_cache_dir()
         return obtain(cache / smollm2.FOLDER, smollm2.build, progress)
-    folder = Path(model).expanduser()
+    try:
+        folder = Path(model).expanduser()
+    except RuntimeError as error:  # nobody has that name
+        message = f"there is no model folder {model!r}: {error}"
+        raise ModelRefused(message, engine="torch") from error
     if folder.is_dir():
         return folder
     if not _could_be_on_hub(model):

@@ -49,15 +49,22 @@ class Delivery:
         live.is_left = True
         return True
 
-    def take(self, news: News) -> list[int]:
-        """Hand news on; return the calls whose text is complete, and vLLM goes on."""
+    def take(self, news: News, cause: Exception | None = None) -> list[int]:
+        """Hand news on; return the calls whose text is complete, and vLLM goes on.
+
+        Args:
+            news: What came of calls.
+            cause: Why calls failed, if they did.
+        """
         complete = []
         for call_id, samples in news.tokens:
             live = self._live.get(call_id)
-            if live is not None and any(live.take(sample) for sample in samples):
+            if live is None or call_id in self._stopped:
+                continue  # tokens of steps that were under way when its text ended
+            if any(live.take(sample) for sample in samples):
                 self._stopped.add(call_id)
                 complete.append(call_id)
-        self.hand_over(news.facts, None)
+        self._hand_over(news.facts, cause)
         for call_id, error in news.refused:
             if call_id in self._live:
                 now_ns = self._submitted_ns[call_id]
@@ -68,7 +75,7 @@ class Delivery:
                 live.push()
         return [call_id for call_id in complete if call_id in self._live]
 
-    def hand_over(self, facts: Iterable[Fact], cause: Exception | None) -> None:
+    def _hand_over(self, facts: Iterable[Fact], cause: Exception | None) -> None:
         """Hand facts on, in order; first the others get what is theirs.
 
         Whatever somebody raised who was told is raised at the end.

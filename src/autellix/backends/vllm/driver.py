@@ -95,7 +95,7 @@ class Driver(Protocol):
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
 
-    async def end_all(self, outcome: Outcome) -> Sequence[Fact]:
+    async def end_all(self, outcome: Outcome) -> News:
         """End every call that was sent; return what is left to be told."""
 
     def statistics(self) -> EngineStatistics:

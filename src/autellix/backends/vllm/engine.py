@@ -211,8 +211,7 @@ class VllmEngine:
         self._is_serving = False
         try:
             with anyio.CancelScope(shield=True):
-                facts = await driver.end_all(outcome)
-                self._delivery.hand_over(facts, self._failure)
+                self._delivery.take(await driver.end_all(outcome), self._failure)
         finally:  # those of which nothing is known any more: vLLM's process is gone
             self._delivery.give_up_all(outcome, self._failure, _now_ns())
 

@@ -15,6 +15,7 @@ import attrs
 
 from autellix.backends.vllm.admission import Admitted, OutsideBlocks
 from autellix.backends.vllm.repeats import Repeats, repeats_of
+from autellix.core.call import CallState
 from autellix.core.facts import Promoted
 from autellix.core.kv_blocks import Found
 from autellix.core.limits import StepLimits
@@ -182,7 +183,8 @@ class Follower(StepScheduler):
         self._latest_ns = ended_ns
         super().commit(plan, samples, forward_at_ns=forward_at_ns, ended_ns=ended_ns)
         self._last = list(plan.calls)
-        for _, later in self._flying:
+        for _, later in self._flying:  # what they compute for the ended is nobody's
+            later[:] = [e for e in later if e[0].state is not CallState.ENDED]
             for call, _ in later:
                 call.is_in_step = call.clock.is_in_step = True
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from autellix.backends.vllm.options import VllmOptions
     from autellix.backends.vllm.scheduler import ProgramScheduling
     from autellix.backends.vllm.steering import Steering
-    from autellix.core.facts import Fact
     from autellix.core.ranking import Ranking
     from autellix.core.snapshot import EngineStatistics
 
@@ -232,10 +231,10 @@ class InProcessDriver:
         """Use another ranking for every placement from now on (rule Q4)."""
         self._ledger.update_ranking(version, ranking)
 
-    async def end_all(self, outcome: Outcome) -> Sequence[Fact]:
+    async def end_all(self, outcome: Outcome) -> News:
         """End every call in the books, then in vLLM."""
         if self.llm is None:
-            return []
+            return News()
         wanted, self._wanted = self._wanted, []
         for command in wanted:
             command()
@@ -243,7 +242,8 @@ class InProcessDriver:
             self._ledger.end_all(outcome)
         self.llm.abort_request([str(call_id) for call_id in self._top])
         self._top.clear()
-        return self._ledger.take_facts()
+        refused, self._refused = self._refused, []
+        return News(facts=self._ledger.take_facts(), refused=refused)
 
     def statistics(self) -> EngineStatistics:
         """Return a frozen snapshot; waits at most while books change."""

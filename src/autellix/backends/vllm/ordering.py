@@ -84,11 +84,13 @@ class Ordering:
 
     def _may_yield(self, call: Call) -> bool:
         """Say whether a call can be preempted, and would not come back at once."""
+        request = self._requests[call.call_id]
+        if request.status.name != "RUNNING":
+            return False  # aborted while a step is under way: vLLM has it no more
         beta = self._follower.books.policy.beta
         quantum_ns = self._follower.books.ranking.first_quantum_ns
         if beta is not None and is_starving(call.clock.window, beta, quantum_ns):
             return False  # without a slot it would be promoted in the next round
-        request = self._requests[call.call_id]
         can_free = getattr(self._scheduler, "_request_blocks_can_be_freed", None)
         return can_free is None or bool(can_free(request))
 

@@ -270,7 +270,7 @@ class OwnProcessDriver:
         self._rankings.append((version, to_wire(ranking)))
         self._event.set()
 
-    async def end_all(self, outcome: Outcome) -> Sequence[Fact]:
+    async def end_all(self, outcome: Outcome) -> News:
         """Abort every call, and collect the reports if the engine still lives."""
         facts: list[Fact] = []
         if outcome is not Outcome.FAILED and self.llm is not None:
@@ -285,7 +285,10 @@ class OwnProcessDriver:
             self._statistics = at_rest(self._statistics)
         for task in list(self._tasks.values()):
             task.cancel()
-        return facts
+        self._owed.clear()  # whose report did not come in time: it never will
+        tokens, self._tokens = self._tokens, []
+        refused, self._refused = self._refused, []
+        return News(tokens=tokens, facts=facts, refused=refused)
 
     def statistics(self) -> EngineStatistics:
         """Return the last snapshot that was sent; another one is asked for."""

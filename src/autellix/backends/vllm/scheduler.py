@@ -71,14 +71,15 @@ class ProgramScheduling:
         )
 
     def steer(self, steer: Steer) -> None:
-        """Steer by this from now on; no request may be in the scheduler.
+        """Steer by this from now on; no live request may be in the scheduler.
 
         Raises:
             RuntimeError: One is.
         """
         this: Any = self
-        if this.requests:
-            raise RuntimeError(f"{len(this.requests)} requests are in the scheduler")
+        live = [r for r in this.requests.values() if not r.is_finished()]
+        if live:  # of others a KV connector may still be writing blocks out
+            raise RuntimeError(f"{len(live)} requests are in the scheduler")
         self.steering = Steering(self, steer)
         # First come, first served is vLLM's own business, in its own kind of queue.
         by = "fcfs" if self.steering.keeps_order else "priority"
@@ -158,7 +159,8 @@ def program_scheduler(vllm_config: Any, **settings: Any) -> Any:
     """Make the scheduler of a vLLM engine; what ``scheduler_cls`` names.
 
     Where this vLLM lacks something the mixin needs, its own scheduler is made, and the
-    public ``priority`` of requests is all that is left to steer by.
+    public ``priority`` of requests is all that is left to steer by; in front of a plain
+    server nobody sets that but clients, so there it is first come, first served.
     """
     install()
     base = _own_class(vllm_config.scheduler_config)
@@ -170,6 +172,9 @@ def program_scheduler(vllm_config: Any, **settings: Any) -> Any:
         except Unsteerable as error:
             reason = str(error)
     _log.warning("priority at submission only, nobody is preempted: %s", reason)
+    if _own_part(vllm_config.additional_config) != FROM_RUNTIME[KEY]:
+        # A plain server's clients would set the public priority, each its own.
+        vllm_config.scheduler_config.policy = "fcfs"
     return base(vllm_config=vllm_config, **settings)
 
 

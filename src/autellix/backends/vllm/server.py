@@ -1,7 +1,7 @@
 """A program-aware vLLM server: ``python -m autellix.backends.vllm.server --model …``.
 
-This is vLLM's own OpenAI server, with all of its arguments. Three of them get a default
-where they are not given: our scheduler, its kind of queue, and a check that answers 400
+This is vLLM's own OpenAI server, with all of its arguments. Our scheduler and
+its kind of queue are defaults of two of them, and a check is added that answers 400
 where a client says something about its program that cannot be. The scheduler by itself
 (``--scheduler-cls``) works as well; it then ignores such fields, with a warning.
 """
@@ -26,8 +26,8 @@ App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 _DEFAULTS: Final = {
     "--scheduler-cls": SCHEDULER,
     "--scheduling-policy": "priority",
-    "--middleware": "autellix.backends.vllm.server.RequestCheck",
 }
+_CHECK: Final = ["--middleware", "autellix.backends.vllm.server.RequestCheck"]
 _SESSION_HEADER: Final = b"x-session-id"
 _VLLM_SERVER: Final = "vllm.entrypoints.openai.api_server"
 
@@ -71,7 +71,7 @@ def _fault_of(headers: dict[bytes, bytes], body: bytes) -> str | None:
     """Say what is wrong; what is no JSON object is left to vLLM to refuse."""
     try:
         asked = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(asked, dict):
         return None
@@ -102,7 +102,8 @@ def arguments(given: Sequence[str]) -> list[str]:
     """Return the arguments of vLLM's server: those given, and ours where missing."""
     named = {argument.split("=", 1)[0].replace("_", "-") for argument in given}
     ours = [[name, value] for name, value in _DEFAULTS.items() if name not in named]
-    return [*given, *(word for pair in ours for word in pair)]
+    check = [] if any(_CHECK[1] in argument for argument in given) else _CHECK
+    return [*given, *(word for pair in ours for word in pair), *check]
 
 
 def main() -> None:

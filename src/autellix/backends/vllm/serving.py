@@ -8,7 +8,6 @@ the operator lets clients bring more. Programs that send nothing for a while are
 from __future__ import annotations
 
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -34,6 +33,8 @@ LONGEST_NAME_CHARS: Final = 256
 """Of a session id or a class of program: enough for any id, too few to fill memory."""
 NAME_FIELDS: Final = ("program_id", "program_class")
 CHARGE_FIELD: Final = "inherited_s"
+MOST_CHARGE_S: Final = 1e9
+"""Of a past that a client brings: thirty years, so that sums stay numbers."""
 FIT_EVERY_CALLS: Final = 64
 _NS_PER_S: Final = 1_000_000_000
 
@@ -102,13 +103,15 @@ def fault_in(session_id: Any, xargs: Mapping[str, Any]) -> str | None:
         return None
     if isinstance(charge, bool) or not isinstance(charge, int | float):
         return f"{CHARGE_FIELD} must be a number: got {charge!r}"
-    if not 0 <= charge < math.inf:
-        return f"{CHARGE_FIELD} must be finite and not negative: got {charge!r}"
+    if not 0 <= charge <= MOST_CHARGE_S:
+        limits = f"not negative and at most {MOST_CHARGE_S:g}"
+        return f"{CHARGE_FIELD} must be {limits}: got {charge!r:.32}"
     return None
 
 
 @attrs.define(eq=False)
 class _Session:
+    name: str | None
     program_id: int
     used_ns: int
     live: int = 0
@@ -163,17 +166,20 @@ class Sessions:
     def _session(
         self, name: str | None, program_class: str | None, now_ns: int
     ) -> _Session:
+        self._expire(now_ns)
         session = None if name is None else self._sessions.get(name)
         if session is None:
             opened = self.table.open(program_class or "server", now_ns=now_ns)
-            session = _Session(opened, now_ns)
-            if name is None:
-                return session
-            self._sessions[name] = session
-        session.used_ns = now_ns
-        self._sessions.move_to_end(str(name))
-        self._expire(now_ns)
+            session = _Session(name, opened, now_ns)
+            if name is not None:
+                self._sessions[name] = session
+        self._use(session, now_ns)
         return session
+
+    def _use(self, session: _Session, now_ns: int) -> None:
+        session.used_ns = now_ns
+        if session.name is not None:
+            self._sessions.move_to_end(session.name)
 
     def _expire(self, now_ns: int) -> None:
         """Close the programs that have been idle for long; the oldest come first."""
@@ -182,8 +188,7 @@ class Sessions:
             if oldest.used_ns + self._idle_ns > now_ns:
                 return
             if oldest.live:  # it waits or runs: it is not idle
-                oldest.used_ns = now_ns
-                self._sessions.move_to_end(name)
+                self._use(oldest, now_ns)
                 continue
             del self._sessions[name]
             self.table.close(oldest.program_id)
@@ -202,7 +207,7 @@ class Sessions:
         self.table.end(attrs.evolve(report, inherited_ns=inherited_ns))
         session = self._of_call.pop(report.call_id)
         session.live -= 1
-        session.used_ns = max(session.used_ns, report.ended_ns)
+        self._use(session, report.ended_ns)
 
     def _fit(self, steering: Steering) -> None:
         ranking = steering.follower.books.ranking

@@ -18,7 +18,7 @@ from autellix.backends.vllm.admission import Admitted
 from autellix.backends.vllm.follower import Follower
 from autellix.backends.vllm.ordering import Ordering
 from autellix.backends.vllm.preemption import Pace, PreemptionRule
-from autellix.backends.vllm.surface import place_of, use_of
+from autellix.backends.vllm.surface import place_of, short_of, use_of
 from autellix.core.call import CallState
 from autellix.core.plan import Sampled
 from autellix.core.ranking import InnerOrder
@@ -169,9 +169,9 @@ class Steering:
             running = len(self._scheduler.running)
             is_full = running >= self.slots
             scheduled = output.num_scheduled_tokens
-            short_of = self._short_of(output)
+            short = short_of(self._scheduler, self.slots, output)
             is_same = len(scheduled) == running and scheduled == self._last
-            if is_same and self.follower.follow_again(short_of, now_ns):
+            if is_same and self.follower.follow_again(short, now_ns):
                 self._flights[id(output)] = _Flight(None, now_ns, is_full)
                 return
             is_decode = output.total_num_scheduled_tokens == len(scheduled)
@@ -189,7 +189,7 @@ class Steering:
                 Admitted.of(call, self._requests[call.call_id], tokens)
                 for call, tokens in came_in
             ]
-            plan = self.follower.follow(calls, admitted, short_of, now_ns)
+            plan = self.follower.follow(calls, admitted, short, now_ns)
             self._flights[id(output)] = _Flight(plan, now_ns, is_full)
 
     def _note_preempted(self, now_ns: int) -> None:
@@ -198,19 +198,13 @@ class Steering:
             if self._requests[call.call_id].status.name == "PREEMPTED":
                 self.follower.preempted(call, call, WaitReason.BLOCKS, now_ns)
 
-    def _short_of(self, output: Any) -> WaitReason:
-        scheduler = self._scheduler
-        if len(scheduler.running) >= self.slots:
-            return WaitReason.SLOTS
-        if output.total_num_scheduled_tokens >= scheduler.max_num_scheduled_tokens:
-            return WaitReason.TOKEN_BUDGET
-        return WaitReason.BLOCKS
-
     def after_step(self, output: Any) -> None:
         """Book a step that came back, and the calls it ended."""
         with self.lock:
             now_ns = self.now_ns()
-            flight = self._flights.pop(id(output))
+            flight = self._flights.pop(id(output), None)
+            if flight is None:
+                return  # taken before all calls were ended, or before this steering
             plan = flight.plan
             if plan is None:
                 running = len(self._scheduler.running)
@@ -239,7 +233,7 @@ class Steering:
             request = self._requests[call.call_id]
             if request.status is not self._running and request.is_finished():
                 samples[call.call_id] = _IS_LAST
-                outcome = _OUTCOMES.get(request.status.name)
+                outcome = _OUTCOMES.get(request.status.name, Outcome.FINISHED)
                 call.ending = call.ending or outcome
         return samples
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from autellix.core.records import WaitReason
 from autellix.core.snapshot import TierUse
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ def use_of(scheduler: Any) -> TierUse:
     total = pool.num_gpu_blocks - 1  # one stands for no block
     free = pool.get_num_free_blocks()
     return TierUse(total=total, free=free, cached=0, referenced=total - free, moving=0)
+
+
+def short_of(scheduler: Any, slots: int, output: Any) -> WaitReason:
+    """Return what calls that are not in a step of vLLM's wait for."""
+    if len(scheduler.running) >= slots:
+        return WaitReason.SLOTS
+    if output.total_num_scheduled_tokens >= scheduler.max_num_scheduled_tokens:
+        return WaitReason.TOKEN_BUDGET
+    return WaitReason.BLOCKS
 
 
 def place_of(call: Call) -> int:

@@ -48,7 +48,7 @@ class ClaimContract(Contract):
         """Counted by the facts, at most ``max_batch_calls`` calls run, and two can."""
         async with serving(self.make_engine()) as bench:
             slots = bench.engine.capabilities().max_batch_calls
-            calls = [bench.call(max_tokens=3) for _ in range(slots + 2)]
+            calls = [bench.call(max_tokens=32) for _ in range(slots + 2)]
             await bench.answers(calls)
             running: set[int] = set()
             most = 0
