@@ -124,6 +124,14 @@ def test_a_past_from_the_wire_counts_only_if_the_operator_says_so() -> None:
     assert table.spec(request("a"), [1], S).inherited_ns == S
 
 
+def test_a_client_names_its_class_only_where_it_is_trusted() -> None:
+    """Under a policy that learns, a class of short programs would go first."""
+    told = {"program_class": "short"}
+    assert sessions().spec(request("a", **told), [1], 0).job.program_class == "server"
+    trusting = sessions(trusts_clients=True)
+    assert trusting.spec(request("a", **told), [1], 0).job.program_class == "short"
+
+
 def test_the_ladder_is_fitted_to_what_is_seen() -> None:
     """After so many calls the scheduler gets a ranking that suits them (Q4)."""
     table = Sessions(ServerSettings(policy=PLAS()))

@@ -65,8 +65,9 @@ class ServerSettings:
         policy: Name of a policy, or its spec: ``{"path": …, "fields": …}``.
         idle_s: A program that has sent nothing for so long is closed.
         trusts_clients: Whether clients may say what a program has had elsewhere, in
-            ``vllm_xargs["inherited_s"]``. Whoever may can also lower its own priority,
-            never raise it above that of a program that has had nothing.
+            ``vllm_xargs["inherited_s"]``, and its class, in ``"program_class"``. By
+            the first they can only lower their priority; by the second they choose
+            whose sizes a policy that learns takes them to have.
         preempts: Whether calls are preempted for better ones.
         hysteresis_levels: How much worse a call must be to be preempted.
         costs: What steps cost; a ladder is fitted to what is seen after a while.
@@ -145,7 +146,10 @@ class Sessions:
             _log.warning("a request is taken for a program of its own: %s", fault)
             session_id, xargs = None, {}
         name = session_id or xargs.get("program_id")
-        session = self._session(name, xargs.get("program_class"), now_ns)
+        trusts = self._settings.trusts_clients
+        session = self._session(
+            name, xargs.get("program_class") if trusts else None, now_ns
+        )
         spec = self.table.submit(
             session.program_id,
             prompt=prompt,
@@ -157,7 +161,7 @@ class Sessions:
         if name is None:
             self.table.close(session.program_id)
         said_ns = round(xargs.get(CHARGE_FIELD, 0) * _NS_PER_S)
-        if self._settings.trusts_clients and said_ns:
+        if trusts and said_ns:
             self._inherited[spec.call_id] = spec.inherited_ns
             inherited_ns = spec.inherited_ns + said_ns
             return attrs.evolve(spec, inherited_ns=inherited_ns)
