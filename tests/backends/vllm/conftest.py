@@ -23,6 +23,7 @@ NEEDS_VLLM = {
     "test_bad_input",
     "test_contract",
     "test_fallback",
+    "test_program_totals",
     "test_recorded_runs",
     "test_server",
     "test_smollm2",

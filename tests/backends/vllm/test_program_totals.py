@@ -12,8 +12,6 @@ from autellix.policies import PLAS
 from autellix.runtime.events import EventKind
 from tests.backends.vllm.runs import tiny_engine
 
-pytest.importorskip("vllm")
-
 
 async def test_a_call_inherits_what_all_calls_before_it_had(llama_folder: Path) -> None:
     """Those that were cancelled or met a stop string too: none is lost (A4, A5)."""
