@@ -156,6 +156,7 @@ def test_the_ladder_is_fitted_to_what_is_seen() -> None:
     ("session_id", "xargs", "said"),
     [
         ("x" * 257, {}, "257 characters"),
+        ("\ud800", {}, "half of a surrogate pair"),
         (None, {"program_id": 3}, "must be text"),
         (None, {"program_class": ["a"]}, "must be text"),
         (None, {"inherited_s": -0.5}, "not negative"),

@@ -90,15 +90,9 @@ def fault_in(session_id: Any, xargs: Mapping[str, Any]) -> str | None:
     """Say what is wrong with what a client sent about its program; None: nothing."""
     names = {"session_id": session_id, **{n: xargs.get(n) for n in NAME_FIELDS}}
     for field, value in names.items():
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            return f"{field} must be text: got {value!r}"
-        if len(value) > LONGEST_NAME_CHARS:
-            return (
-                f"{field} has {len(value)} characters, at most {LONGEST_NAME_CHARS} "
-                f"are taken: {value[:32]!r}…"
-            )
+        fault = None if value is None else _fault_in_name(field, value)
+        if fault is not None:
+            return fault
     charge = xargs.get(CHARGE_FIELD)
     if charge is None:
         return None
@@ -107,6 +101,19 @@ def fault_in(session_id: Any, xargs: Mapping[str, Any]) -> str | None:
     if not 0 <= charge <= MOST_CHARGE_S:
         limits = f"not negative and at most {MOST_CHARGE_S:g}"
         return f"{CHARGE_FIELD} must be {limits}: got {charge!r:.32}"
+    return None
+
+
+def _fault_in_name(field: str, value: Any) -> str | None:
+    if not isinstance(value, str):
+        return f"{field} must be text: got {value!r}"
+    if len(value) > LONGEST_NAME_CHARS:
+        return (
+            f"{field} has {len(value)} characters, at most {LONGEST_NAME_CHARS} "
+            f"are taken: {value[:32]!r}…"
+        )
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        return f"{field} has half of a surrogate pair: got {value!r}"
     return None
 
 
