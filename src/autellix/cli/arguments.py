@@ -10,6 +10,7 @@ from typing import Final
 from autellix.cli.bench_arguments import add_bench, add_replay
 from autellix.cli.calibrate_arguments import add_calibrate
 from autellix.cli.demo.command import OUT
+from autellix.cli.numbers import positive
 
 _EXIT_CODES: Final = """\
 exit codes:
@@ -113,12 +114,10 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="TOML file, as above"
     )
-    run.add_argument(
-        "--agents", type=_positive, metavar="N", help="runs of 'agent' (1)"
-    )
+    run.add_argument("--agents", type=positive, metavar="N", help="runs of 'agent' (1)")
     run.add_argument(
         "--limit",
-        type=_positive,
+        type=positive,
         metavar="K",
         help="most runs of 'agent' at a time (all)",
     )
@@ -150,14 +149,3 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plain", action="store_true", help="progress as lines, also on a terminal"
     )
-
-
-def _positive(text: str) -> int:
-    """Return a positive integer.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer: {text!r}")
-    return int(text)

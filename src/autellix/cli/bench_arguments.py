@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from autellix.cli.bench import BenchOptions
+from autellix.cli.numbers import positive
 from autellix.cli.replay import ORACLE, ReplayOptions
 from autellix.errors import ConfigError
 from autellix.evaluation.point import Arrival
@@ -174,7 +175,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     add("--gaps", metavar="MODEL", help="draw gaps not recorded: wikipedia, shell, …")
     add(
         "--jobs",
-        type=_positive,
+        type=positive,
         default=os.cpu_count() or 1,
         metavar="N",
         help="runs at a time (one a core)",
@@ -217,14 +218,3 @@ def _list(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
 
     read.__name__ = f"list of {kind.__name__}s"  # argparse names it in its errors
     return read
-
-
-def _positive(text: str) -> int:
-    """Return a positive integer.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer: {text!r}")
-    return int(text)

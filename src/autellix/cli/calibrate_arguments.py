@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from autellix.cli.calibrate import CalibrateOptions
+from autellix.cli.numbers import positive
 from autellix.evaluation.calibration import Clock
 
 _LONGEST_TOKENS: Final = 512
@@ -40,14 +41,14 @@ def add_calibrate(
     add("--out", type=Path, required=True, metavar="FILE", help="TOML file of costs")
     add(
         "--longest",
-        type=_positive,
+        type=positive,
         default=_LONGEST_TOKENS,
         metavar="N",
         help=f"measure contexts and prompts up to so many tokens ({_LONGEST_TOKENS})",
     )
     add(
         "--rounds",
-        type=_positive,
+        type=positive,
         default=_ROUNDS,
         metavar="N",
         help=f"measure everything so often, and take medians ({_ROUNDS})",
@@ -73,14 +74,3 @@ def calibrate_options(
         clock=Clock(typed.clock),
         command=shlex.join(["autellix", *words]),
     )
-
-
-def _positive(text: str) -> int:
-    """Return a positive integer.
-
-    Raises:
-        argparse.ArgumentTypeError: It is none.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer: {text!r}")
-    return int(text)

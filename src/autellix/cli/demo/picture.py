@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from autellix.cli.demo.summary import ALL
-from autellix.errors import MissingExtra
+from autellix.evaluation.canvas import canvas
 from autellix.runtime.recording import State
 
 if TYPE_CHECKING:
@@ -45,32 +45,24 @@ def draw(
     Above, a line a program and policy, by class and arrival: blue runs, grey waits,
     orange is preempted, white is the agent's own time; a dot is its end. Below, the
     share of programs that have ended by a time, and the mean latency by class.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
+    ``MissingExtra`` if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra(
-            "drawing the picture", module="matplotlib", extra="plot"
-        ) from error
-    figure = Figure(figsize=(12, 8.5), layout="constrained", dpi=110)
-    figure.suptitle(title, fontsize=13)
-    grid = figure.add_gridspec(2, len(trials) * 2, height_ratios=(5, 3))
-    timelines = [
-        figure.add_subplot(grid[0, 2 * i : 2 * i + 2]) for i in range(len(trials))
-    ]
-    end_s = max(map(_length_s, trials))
-    for axes, trial in zip(timelines, trials, strict=True):
-        _draw_timeline(axes, trial, end_s)
-    figure.legend(
-        *timelines[0].get_legend_handles_labels(), loc="outside lower center", ncols=5
-    )
-    _draw_completion(figure.add_subplot(grid[1, : len(trials)]), trials)
-    _draw_latencies(figure.add_subplot(grid[1, len(trials) :]), summaries)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with canvas(path, size=(12, 8.5)) as figure:
+        figure.suptitle(title, fontsize=13)
+        grid = figure.add_gridspec(2, len(trials) * 2, height_ratios=(5, 3))
+        timelines = [
+            figure.add_subplot(grid[0, 2 * i : 2 * i + 2]) for i in range(len(trials))
+        ]
+        end_s = max(map(_length_s, trials))
+        for axes, trial in zip(timelines, trials, strict=True):
+            _draw_timeline(axes, trial, end_s)
+        figure.legend(
+            *timelines[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=5,
+        )
+        _draw_completion(figure.add_subplot(grid[1, : len(trials)]), trials)
+        _draw_latencies(figure.add_subplot(grid[1, len(trials) :]), summaries)
 
 
 def _tracks(trial: Trial) -> list[Track]:
