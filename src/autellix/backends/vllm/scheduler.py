@@ -91,9 +91,10 @@ class ProgramScheduling:
 
     def add_request(self, request: Any) -> None:
         """Place a request in the order, then queue it."""
-        if request.request_id not in self.requests:  # type: ignore[attr-defined]
+        known = self.requests  # type: ignore[attr-defined] # vLLM's
+        if request.request_id not in known:
             self._place(request)
-        super().add_request(request)  # type: ignore[misc]
+        super().add_request(request)  # type: ignore[misc] # vLLM's
 
     def _place(self, request: Any) -> None:
         prompt = request.all_token_ids[:]
@@ -112,13 +113,13 @@ class ProgramScheduling:
     def schedule(self, *args: Any, **settings: Any) -> Any:
         """Order and preempt, let vLLM decide, book what it decided."""
         self.steering.before_schedule()
-        output = super().schedule(*args, **settings)  # type: ignore[misc]
+        output = super().schedule(*args, **settings)  # type: ignore[misc] # vLLM's
         self.steering.after_schedule(output)
         return output
 
     def update_from_output(self, scheduler_output: Any, *args: Any) -> Any:
         """Let vLLM take what the model made, then book the step."""
-        outputs = super().update_from_output(  # type: ignore[misc]
+        outputs = super().update_from_output(  # type: ignore[misc] # vLLM's
             scheduler_output, *args
         )
         self.steering.after_step(scheduler_output)
@@ -132,7 +133,7 @@ class ProgramScheduling:
         if request_ids is not None and not isinstance(request_ids, str):
             request_ids = list(request_ids)
         ours = self.steering.ids(request_ids)
-        ended = super().finish_requests(request_ids, *args)  # type: ignore[misc]
+        ended = super().finish_requests(request_ids, *args)  # type: ignore[misc] # vLLM's
         self.steering.finished(ours)
         self._fold()
         return ended
