@@ -86,7 +86,7 @@ def keep_order_of_scopes(of_loop: type[asyncio.AbstractEventLoop]) -> None:
         plain_init(scope, deadline, shield)
         loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, but for its name
         if isinstance(loop, of_loop):
-            # There is no public way to them, and what keeps an order is no built-in set.
+            # No public way leads to them, and what keeps an order is no built-in set.
             scope._tasks = OrderedSet()  # type: ignore[assignment] # noqa: SLF001
             scope._child_scopes = OrderedSet()  # type: ignore[assignment] # noqa: SLF001
 
