@@ -75,11 +75,11 @@ def spec(number: int, prompt_tokens: int, max_tokens: int) -> CallSpec:
 
 def llm(options: VllmOptions, *, is_steered: bool) -> Any:
     """Return an ``LLMEngine`` with our scheduler or vLLM's own."""
-    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs  # noqa: PLC0415 - only where it is there
+    from vllm.engine.arg_utils import EngineArgs  # noqa: PLC0415 - only where it is there
     from vllm.v1.engine.llm_engine import LLMEngine  # noqa: PLC0415 - only where it is there
 
     folder = resolve(options.model, cache_dir=None, progress=lambda *_: None)
-    settings = engine_args(options, folder, AsyncEngineArgs, is_cpu=True)
+    settings = engine_args(options, folder, is_cpu=True)
     if not is_steered:
         for name in ("scheduler_cls", "scheduling_policy", "additional_config"):
             del settings[name]
@@ -182,7 +182,7 @@ async def throughput(
     options: VllmOptions, pairs: int, tell: Callable[[float, float], None]
 ) -> None:
     """Measure our engine and plain vLLM in turn, in one process."""
-    async with serving(VllmEngine(options), PLAS()) as bench:
+    async with serving(VllmEngine.from_options(options), PLAS()) as bench:
         plain = llm(options, is_steered=False)
         for pair in range(-1, pairs):  # the first warms up
             if pair % 2:
@@ -224,7 +224,7 @@ class Meter:
 async def shares(options: VllmOptions, runs: int, *, is_streamed: bool) -> list[float]:
     """Return vLLM's own share of the CPU time of our engine, run by run."""
     found = []
-    async with serving(VllmEngine(options), PLAS()) as bench:
+    async with serving(VllmEngine.from_options(options), PLAS()) as bench:
         engine: Any = bench.engine
         vllm = engine._here.driver.llm  # noqa: SLF001 - only to measure it
         steering = vllm.engine_core.engine_core.scheduler.steering
@@ -246,13 +246,13 @@ async def start_s(folder: Path) -> tuple[float, float, float, float]:
     settings: dict[str, Any] = {"slots": 8, "kv_mib": 8, "dtype": "float32"}
     settings["engine_args"] = {"load_format": "dummy"}
     times = []
-    async with VllmEngine.of(folder, name="warm", **settings):
+    async with VllmEngine(folder, name="warm", **settings):
         pass  # what is imported late is imported now
     wall_s, cpu_s = time.monotonic(), time.process_time()
-    async with VllmEngine.of(folder, name="first", **settings):
+    async with VllmEngine(folder, name="first", **settings):
         times += [time.monotonic() - wall_s, time.process_time() - cpu_s]
         wall_s, cpu_s = time.monotonic(), time.process_time()
-        async with VllmEngine.of(folder, name="second", **settings):
+        async with VllmEngine(folder, name="second", **settings):
             times += [time.monotonic() - wall_s, time.process_time() - cpu_s]
     return times[0], times[1], times[2], times[3]
 

@@ -141,7 +141,7 @@ def programs(seed: int) -> list[Work]:
 async def run(name: str, seed: int) -> tuple[list[Ended], int]:
     """Serve all programs under a policy; return their ends, and all preemptions."""
     policy, preempts = POLICIES[name]
-    engine = VllmEngine.of(
+    engine = VllmEngine(
         slots=SLOTS,
         kv_mib=256,
         max_context_tokens=1024,

@@ -158,7 +158,7 @@ def scheduler_of(engine: VllmEngine) -> Any:
 def tiny_engine(folder: Path, **settings: Any) -> VllmEngine:
     """Return an engine of a tiny model in float32, with made-up costs."""
     given = {"dtype": "float32", "slots": 3, "kv_mib": 8, "costs": COSTS}
-    return VllmEngine.of(folder, **{**given, "token_budget": 128, **settings})
+    return VllmEngine(folder, **{**given, "token_budget": 128, **settings})
 
 
 @attrs.frozen(kw_only=True)
@@ -224,11 +224,11 @@ async def run_load(
 def stock_steps(engine: VllmEngine, load: Sequence[Wanted]) -> list[dict[int, int]]:
     """Return what vLLM's own scheduler decides for a load, step by step."""
     from vllm import LLMEngine, SamplingParams  # noqa: PLC0415 - where it is there
-    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs  # noqa: PLC0415 - only where it is there
+    from vllm.engine.arg_utils import EngineArgs  # noqa: PLC0415 - only where it is there
 
     options = engine.options
     folder = Path(options.model)
-    settings = engine_args(options, folder, AsyncEngineArgs, is_cpu=True)
+    settings = engine_args(options, folder, is_cpu=True)
     for name in ("scheduler_cls", "scheduling_policy", "additional_config"):
         del settings[name]
     llm = LLMEngine.from_engine_args(EngineArgs(**settings))

@@ -25,7 +25,7 @@ class TestVllmEngine(EngineContract):
         self.folder = llama_folder
 
     def make_engine(self) -> Engine:
-        return VllmEngine.of(
+        return VllmEngine(
             self.folder, dtype="float32", slots=3, kv_mib=8, token_budget=64
         )
 
@@ -48,7 +48,7 @@ class TestSmallVllmEngine(TestVllmEngine):
         return "trio"
 
     def make_engine(self) -> Engine:
-        return VllmEngine.of(
+        return VllmEngine(
             self.folder,
             dtype="float32",
             slots=2,

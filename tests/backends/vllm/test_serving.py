@@ -12,7 +12,6 @@ import attrs
 import pytest
 
 from autellix.backends.vllm.delivery import unserved
-from autellix.backends.vllm.engine_args import checked
 from autellix.backends.vllm.environment import find_both
 from autellix.backends.vllm.server import RequestCheck, arguments
 from autellix.backends.vllm.serving import (
@@ -236,18 +235,6 @@ def test_the_check_stays_beside_other_middleware() -> None:
     assert added.count("--middleware") == 2
     assert arguments(["--middleware", ours]).count(ours) == 1
     assert added.count(ours) == 1
-
-
-def test_unknown_engine_arguments_are_refused_with_the_nearest() -> None:
-    """Ours too, with the setting that is meant."""
-    known: Any = SimpleNamespace(
-        __dataclass_fields__={"gpu_memory_utilization": 0, "seed": 0}
-    )
-    assert checked({"seed": 3}, known) == {"seed": 3}
-    with pytest.raises(ValueError, match="gpu_memory_utilization"):
-        checked({"gpu_memory_utilisation": 0.5}, known)
-    with pytest.raises(ValueError, match="set slots"):
-        checked({"max_num_seqs": 4}, known)
 
 
 def test_two_distributions_are_noticed(tmp_path: Any) -> None:

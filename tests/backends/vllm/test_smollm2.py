@@ -38,7 +38,7 @@ def smollm2(**settings: Any) -> VllmEngine:
     """Return an engine of the default model, small in memory."""
     given: dict[str, Any] = {"slots": 4, "kv_mib": 96, "max_context_tokens": 512}
     given |= {"dtype": "float32", "costs": COSTS}
-    return VllmEngine.of(**{**given, **settings})
+    return VllmEngine(**{**given, **settings})
 
 
 async def test_agents_chat(subtests: pytest.Subtests) -> None:

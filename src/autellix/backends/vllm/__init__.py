@@ -7,5 +7,5 @@ from autellix.backends.vllm.options import DriverKind, VllmOptions
 
 __all__ = ["DriverKind", "VllmEngine", "VllmOptions", "backend"]
 
-backend: Final = (VllmOptions, VllmEngine)
+backend: Final = (VllmOptions, VllmEngine.from_options)
 """What the entry point ``vllm`` names: the settings, and what makes an engine."""

@@ -19,6 +19,7 @@ from autellix.backends.stream import CallStream
 from autellix.backends.vllm.delivery import Delivery
 from autellix.backends.vllm.engine_args import is_offloading
 from autellix.backends.vllm.measuring import measured
+from autellix.backends.vllm.names import check_settings
 from autellix.backends.vllm.opening import make_driver
 from autellix.backends.vllm.options import DEFAULT_MODEL, VllmOptions
 from autellix.backends.vllm.steer import Steer
@@ -53,11 +54,17 @@ class VllmEngine:
     Making one does no I/O and does not import vLLM; entering it does both.
 
     Args:
-        options: Settings.
+        model: Name or folder.
+        settings: The others, as in ``VllmOptions``; an unknown one is a ``TypeError``
+            that names the nearest.
+
+    Attributes:
+        options: All of them.
     """
 
-    def __init__(self, options: VllmOptions) -> None:
-        self.options = options
+    def __init__(self, model: str | Path = DEFAULT_MODEL, **settings: Any) -> None:
+        check_settings(settings, attrs.fields_dict(VllmOptions))
+        self.options = VllmOptions(model=model, **settings)
         self._is_entered = False
         self._entered: _Entered | None = None
         self._delivery = Delivery(self.name)
@@ -66,9 +73,9 @@ class VllmEngine:
         self._last: EngineStatistics | None = None
 
     @classmethod
-    def of(cls, model: str | Path = DEFAULT_MODEL, **settings: Any) -> Self:
-        """Make an engine for ``model``; settings as in ``VllmOptions``."""
-        return cls(VllmOptions(model=str(model), **settings))
+    def from_options(cls, options: VllmOptions) -> Self:
+        """Make an engine of settings that were read from a file."""
+        return cls(**attrs.asdict(options, recurse=False))
 
     # -- what it is --------------------------------------------------------------
 

@@ -2,66 +2,80 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from autellix.backends.vllm.environment import prepare
+from autellix.backends.vllm.names import nearest
 from autellix.backends.vllm.tokens import has_tokenizer
+from autellix.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from autellix.backends.vllm.options import VllmOptions
 
-OURS: Final = {
-    "model": "model",
-    "served_model_name": "model",
-    "scheduler_cls": "the backend's own",
-    "scheduling_policy": "the runtime's policy",
-    "additional_config": "the backend's own",
-    "max_num_seqs": "slots",
-    "max_num_batched_tokens": "token_budget",
-    "max_model_len": "max_context_tokens",
-    "block_size": "block_tokens",
-    "dtype": "dtype",
-    "enable_prefix_caching": "caches_prefixes",
-}
-"""Arguments that are not to be given to vLLM, and what sets them here."""
-
 SCHEDULER: Final = "autellix.backends.vllm.scheduler.program_scheduler"
 
 
-def checked(given: Mapping[str, Any], args_class: Any) -> dict[str, Any]:
-    """Return the arguments given, once vLLM is known to have them all.
+class ArgumentsRefused(ConfigError, ValueError):
+    """Arguments for vLLM that it does not have.
+
+    A fault of a configuration, and where there is no file a wrong argument.
+
+    Attributes:
+        faults: All of them, each with its path: ``engine_args.seeed``.
+    """
+
+    def __init__(self, faults: Sequence[ConfigError]) -> None:
+        self.faults = faults
+        first, *others = faults
+        super().__init__(first.message, path=first.path)
+        for other in others:
+            self.add_note(f"also: {other}")
+
+
+def check_arguments(given: Mapping[str, Any]) -> None:
+    """Look whether the vLLM that is here has these arguments, if any are given.
+
+    That imports it, which takes seconds and may raise ``BackendUnavailable``.
 
     Raises:
-        ValueError: It has no such argument, or a setting of ours is meant.
+        ArgumentsRefused: It lacks some.
     """
-    known = set(args_class.__dataclass_fields__)
-    for name in given:
-        if name in OURS:
-            raise ValueError(f"engine_args.{name} is not to be given: set {OURS[name]}")
+    if not given:
+        return
+    prepare()
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    faults = list(unknown_in(given, AsyncEngineArgs.__dataclass_fields__))
+    if faults:
+        raise ArgumentsRefused(faults)
+
+
+def unknown_in(
+    given: Mapping[str, Any], known: Collection[str]
+) -> Iterator[ConfigError]:
+    """Yield a fault for each argument that is not among those known to vLLM."""
+    for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f": did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"vLLM has no engine argument {name!r}{hint}")
-    return dict(given)
+            yield ConfigError(
+                f"vLLM has no such argument, with value {value!r}"
+                f"{nearest(name, known)}",
+                path=f"engine_args.{name}",
+            )
 
 
-def engine_args(
-    options: VllmOptions, folder: Path, args_class: Any, *, is_cpu: bool
-) -> dict[str, Any]:
-    """Return vLLM's engine arguments for our settings; see ``checked``.
+def engine_args(options: VllmOptions, folder: Path, *, is_cpu: bool) -> dict[str, Any]:
+    """Return vLLM's engine arguments for our settings.
 
     Args:
         options: Ours.
         folder: Of the model.
-        args_class: ``AsyncEngineArgs``.
         is_cpu: Whether this vLLM computes on the CPU.
     """
     from autellix.backends.vllm.scheduler import FROM_RUNTIME
 
-    given = checked(options.engine_args, args_class)
     settings: dict[str, Any] = {
         "model": str(folder),
         "scheduler_cls": SCHEDULER,
@@ -82,7 +96,7 @@ def engine_args(
         settings |= {"enforce_eager": True, "kv_cache_memory_bytes": options.kv_bytes}
     if not has_tokenizer(folder):
         settings["skip_tokenizer_init"] = True
-    return {**settings, **given}
+    return {**settings, **options.engine_args}
 
 
 def is_offloading(given: Mapping[str, Any]) -> bool:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
-from autellix.core.cost_model import CostModel  # noqa: TC001 - read by cattrs
+from autellix.backends.arguments import boolean, integer, string
+from autellix.backends.vllm.names import OURS
+from autellix.core.cost_model import CostModel
+
+if TYPE_CHECKING:
+    from autellix.backends.arguments import Check
 
 DEFAULT_MODEL: Final = "smollm2-135m"
 _MIB: Final = 1 << 20
 
-_positive = attrs.validators.ge(1)
-_optional_positive = attrs.validators.optional(_positive)
-
-
-def _to_dict(value: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(value)
+_positive = integer(1)
+_optional_positive = integer(1, or_none=True)
+_optional_string = attrs.validators.optional(string)
 
 
 class DriverKind(StrEnum):
@@ -29,6 +31,43 @@ class DriverKind(StrEnum):
     """``LLMEngine`` in a thread of ours: starts in seconds."""
     ASYNC = "async"
     """``AsyncLLM``: the engine has a process of its own."""
+
+
+# What cannot be converted goes through, for the validator of the field to refuse.
+
+
+def _to_text(value: str | Path) -> str:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _to_driver(value: str | None) -> DriverKind | None:
+    known = [kind.value for kind in DriverKind]  # what is given may have no hash
+    return DriverKind(value) if value in known else cast("None", value)
+
+
+def _to_path(value: str | Path | None) -> Path | None:
+    return Path(value) if isinstance(value, str) else value
+
+
+def _to_dict(value: Mapping[str, Any]) -> Any:
+    given: Any = value
+    return dict(given) if isinstance(given, Mapping) else given
+
+
+def _must_be(kind: type, noun: str, *, or_none: bool = True) -> Check:
+    """Check for an instance of a class of ours, or of Python's."""
+
+    def check(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+        if not (isinstance(value, kind) or (or_none and value is None)):
+            raise TypeError(f"'{field.name}' must be a {noun}: {value!r}")
+
+    return check
+
+
+def _driver(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if not (value is None or isinstance(value, DriverKind)):
+        known = ", ".join(repr(kind.value) for kind in DriverKind)
+        raise ValueError(f"'{field.name}' must be one of {known}: {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -60,12 +99,14 @@ class VllmOptions:
         engine_args: Further arguments of vLLM's ``AsyncEngineArgs``.
     """
 
-    model: str = DEFAULT_MODEL
-    name: str | None = None
-    driver: DriverKind | None = attrs.field(
-        default=None, converter=attrs.converters.optional(DriverKind)
+    model: str = attrs.field(
+        default=DEFAULT_MODEL, converter=_to_text, validator=string
     )
-    dtype: str | None = None
+    name: str | None = attrs.field(default=None, validator=_optional_string)
+    driver: DriverKind | None = attrs.field(
+        default=None, converter=_to_driver, validator=_driver
+    )
+    dtype: str | None = attrs.field(default=None, validator=_optional_string)
     slots: int = attrs.field(default=8, validator=_positive)
     token_budget: int | None = attrs.field(default=None, validator=_optional_positive)
     kv_mib: int = attrs.field(default=512, validator=_positive)
@@ -75,16 +116,32 @@ class VllmOptions:
     )
     threads: int = attrs.field(default=1, validator=_positive)
     cache_dir: Path | None = attrs.field(
-        default=None, converter=attrs.converters.optional(Path)
+        default=None, converter=_to_path, validator=_must_be(Path, "path")
     )
-    caches_prefixes: bool = True
-    costs: CostModel | None = None
-    preempts: bool = True
+    caches_prefixes: bool = attrs.field(default=True, validator=boolean)
+    costs: CostModel | None = attrs.field(
+        default=None, validator=_must_be(CostModel, "CostModel")
+    )
+    preempts: bool = attrs.field(default=True, validator=boolean)
     hysteresis_levels: int = attrs.field(default=1, validator=_positive)
     intake_limit_calls: int | None = attrs.field(
         default=None, validator=_optional_positive
     )
-    engine_args: Mapping[str, Any] = attrs.field(factory=dict, converter=_to_dict)
+    engine_args: Mapping[str, Any] = attrs.field(
+        factory=dict,
+        converter=_to_dict,
+        validator=_must_be(Mapping, "mapping", or_none=False),
+    )
+
+    @engine_args.validator
+    def _check_arguments(self, field: Any, value: Mapping[str, Any]) -> None:
+        ours = [
+            f"{name!r}, with value {value[name]!r}: set {OURS[name]}"
+            for name in value
+            if name in OURS
+        ]
+        if ours:
+            raise ValueError(f"'{field.name}' must not have {'; '.join(ours)}")
 
     @token_budget.validator
     def _check_budget(self, _: object, value: int | None) -> None:

@@ -122,9 +122,7 @@ class OwnProcessDriver:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        settings = engine_args(
-            self.options, self.folder, AsyncEngineArgs, is_cpu=installed.is_cpu
-        )
+        settings = engine_args(self.options, self.folder, is_cpu=installed.is_cpu)
         if installed.is_cpu:
             os.environ.setdefault("OMP_NUM_THREADS", str(self.options.threads))
         with refusing(self.folder):

@@ -42,12 +42,12 @@ PROCESS: Final = Process()
 def make_llm(options: VllmOptions, folder: Path, installed: Installed) -> Any:
     """Return a new ``LLMEngine``; errors are those of ``refusing``."""
     import torch
-    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+    from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
     from vllm.v1.engine.llm_engine import LLMEngine
     from vllm.v1.executor import Executor
 
-    settings = engine_args(options, folder, AsyncEngineArgs, is_cpu=installed.is_cpu)
+    settings = engine_args(options, folder, is_cpu=installed.is_cpu)
     settings.pop("enable_log_requests", None)  # of the other driver
     if installed.is_cpu:  # the compiler takes half a minute to save nothing
         current_platform.simple_compile_backend = "eager"

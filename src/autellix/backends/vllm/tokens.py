@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autellix.backends.torch.tokenizer import HuggingFaceTokenizer
 from autellix.errors import EngineError
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if not has_tokenizer(folder):
         return TokenIdsOnly(str(folder))
     import transformers
+
+    from autellix.backends.torch.tokenizer import HuggingFaceTokenizer
 
     auto: Any = transformers.AutoTokenizer
     tokenizer = auto.from_pretrained(folder)
