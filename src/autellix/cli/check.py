@@ -11,21 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from autellix import config
+from autellix.backends.vllm import VllmOptions
+from autellix.backends.vllm.engine_args import ArgumentsRefused, check_arguments
 from autellix.cli.exit_codes import ExitCode
+from autellix.cli.progress import say
 from autellix.cli.toml_text import plain_fields, toml_lines
-from autellix.config.faults import Faults, Findings
-from autellix.errors import ConfigError
+from autellix.config.faults import Faults, Findings, joined
+from autellix.errors import BackendUnavailable, ConfigError
 
 
 def check(path: Path, *, as_json: bool) -> ExitCode:
     """Read and check a file, and that folders it names are there; load no engine.
 
-    A file with faults is a ``ConfigError``.
+    Arguments for vLLM are held against the vLLM that is here; where there is none, a
+    line on standard error says that they were not checked. A file with faults is a
+    ``ConfigError``.
     """
     settings = config.load(path)
     findings = Findings()
     for index, engine in enumerate(settings.engines):
         findings.of(_check_model, engine, f"engines[{index}].model")
+        findings.of(_check_arguments, engine, f"engines[{index}]")
     try:
         findings.check()
     except Faults as found:
@@ -56,6 +62,26 @@ def _check_model(engine: config.EngineSettings, path: str) -> None:
         raise ConfigError(f"{model!r} is no folder: {error}", path=path) from error
     if is_path and not folder.is_dir():
         raise ConfigError(f"{model!r} is no folder: there is no {folder}", path=path)
+
+
+def _check_arguments(engine: config.EngineSettings, path: str) -> None:
+    """Refuse arguments for vLLM that it does not have; to ask it takes seconds.
+
+    Raises:
+        Faults: There are some.
+    """
+    if not isinstance(engine.options, VllmOptions):
+        return
+    try:
+        check_arguments(engine.options.engine_args)
+    except ArgumentsRefused as error:
+        faults = [
+            ConfigError(fault.message, path=joined(path, fault.path))
+            for fault in error.faults
+        ]
+        raise Faults(faults) from None
+    except BackendUnavailable as error:
+        say(f"{path}.engine_args: names were not checked, as {error}")
 
 
 def _told(settings: config.Config) -> dict[str, Any]:

@@ -21,6 +21,7 @@ IS_INSTALLED = importlib.util.find_spec("vllm") is not None
 NEEDS_VLLM = {
     "test_own_process",
     "test_bad_input",
+    "test_command_line",
     "test_contract",
     "test_fallback",
     "test_program_totals",
