@@ -125,7 +125,7 @@ class OwnProcessDriver:
         settings = engine_args(self.options, self.folder, is_cpu=installed.is_cpu)
         if installed.is_cpu:
             os.environ.setdefault("OMP_NUM_THREADS", str(self.options.threads))
-        with refusing(self.folder):
+        with refusing(self.options, self.folder, is_cpu=installed.is_cpu):
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
 
     async def close(self) -> None:

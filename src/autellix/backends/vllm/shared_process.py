@@ -52,7 +52,7 @@ def make_llm(options: VllmOptions, folder: Path, installed: Installed) -> Any:
     if installed.is_cpu:  # the compiler takes half a minute to save nothing
         current_platform.simple_compile_backend = "eager"
     set_num_threads = torch.set_num_threads
-    with PROCESS.lock, refusing(folder):
+    with PROCESS.lock, refusing(options, folder, is_cpu=installed.is_cpu):
         try:
             config = EngineArgs(**settings).create_engine_config()
             llm = LLMEngine(
