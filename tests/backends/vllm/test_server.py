@@ -110,6 +110,33 @@ async def test_ids_that_clients_send_already(address: str) -> None:
     assert len(set(texts)) == 1
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"body": {"session_id": ""}},
+        {"extra_headers": {"X-Session-ID": ""}},
+        {"body": {"vllm_xargs": {"program_id": ""}}},
+    ],
+    ids=["body", "header", "xargs"],
+)
+async def test_an_empty_id_is_no_id(address: str, sent: dict[str, Any]) -> None:
+    """Who had much under one is as new as anybody with the next call."""
+    await ask(address, 300, **sent)
+    order: list[str] = []
+
+    async def send(name: str, tokens: int, **more: Any) -> None:
+        await ask(address, tokens, **more)
+        order.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send, "first", 400)
+        await anyio.sleep(0.3)  # it runs, on the only slot
+        tasks.start_soon(partial(send, "empty", 4, **sent))
+        await anyio.sleep(0.1)
+        tasks.start_soon(send, "fresh", 100)
+    assert order.index("empty") < order.index("fresh")
+
+
 async def test_a_new_program_goes_before_one_that_has_had_much(address: str) -> None:
     """Of two waiting calls that of the program with less service comes first.
 

@@ -79,6 +79,29 @@ def test_a_call_without_id_is_its_own_program() -> None:
     assert len(table.table) == 0
 
 
+@pytest.mark.parametrize(
+    ("session_id", "xargs"),
+    [("", {}), (None, {"program_id": ""}), ("", {"program_id": ""})],
+)
+def test_an_empty_id_is_no_id(session_id: str | None, xargs: dict[str, str]) -> None:
+    """Whoever sends one is a program of its own with each call, and leaves no row."""
+    table = sessions()
+    first = table.spec(request(session_id, **xargs), [1], 0)
+    end(table, first, S, S)
+    second = table.spec(request(session_id, **xargs), [1], S)
+    assert second.program_id != first.program_id
+    assert second.inherited_ns == 0
+    end(table, second, S, 2 * S)
+    assert len(table.table) == 0
+
+
+def test_an_empty_session_id_leaves_the_program_id_to_count() -> None:
+    """One field is empty, the other names the program."""
+    table = sessions()
+    end(table, table.spec(request("", program_id="a"), [1], 0), S, S)
+    assert table.spec(request("a"), [1], S).inherited_ns == S
+
+
 def test_idle_programs_are_closed() -> None:
     """Not while a call of theirs lives, however long that takes."""
     table = sessions(idle_s=10.0)
@@ -207,7 +230,13 @@ async def answer(body: bytes, headers: Mapping[bytes, bytes] = {}) -> tuple[int,
 async def test_the_check_hands_on_what_is_right_as_it_came() -> None:
     """Also what is no JSON: to refuse that is vLLM's business."""
     deep = b"[" * 100_000
-    for body in (b'{"session_id": "a"}', b"not json at all", b"[1, 2, 3]", deep):
+    for body in (
+        b'{"session_id": "a"}',
+        b'{"session_id": ""}',
+        b"not json at all",
+        b"[1, 2, 3]",
+        deep,
+    ):
         assert await answer(body) == (200, body)
 
 

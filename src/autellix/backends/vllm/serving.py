@@ -152,7 +152,8 @@ class Sessions:
             # A scheduler cannot refuse a request. Our server answers 400 before.
             _log.warning("a request is taken for a program of its own: %s", fault)
             session_id, xargs = None, {}
-        name = session_id or xargs.get("program_id")
+        # An empty id is no id: else all that leave the field empty were one program.
+        name = session_id or xargs.get("program_id") or None
         trusts = self._settings.trusts_clients
         session = self._session(
             name, xargs.get("program_class") if trusts else None, now_ns
