@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from autellix.backends.vllm import scheduler, surface
+from autellix.backends.vllm import VllmEngine, scheduler, surface
+from autellix.backends.vllm.remote import WHY_NOT
 from autellix.core.facts import Scheduled
 from autellix.policies import PLAS, Ladder
 from autellix.testing.engine_bench import serving
-from tests.backends.vllm.runs import Wanted, call_of, tiny_engine
+from tests.backends.vllm.runs import Wanted, call_of, scheduler_of, tiny_engine
 from tests.backends.vllm.test_contract import TestVllmEngine as SteeredContract
 
 
@@ -28,6 +29,9 @@ class TestUnsteeredEngine(SteeredContract):
         """One clear line at the start; results tell that nobody is preempted."""
         async with serving(self.make_engine()) as bench:
             assert not bench.engine.capabilities().preempts
+            assert isinstance(bench.engine, VllmEngine)
+            reason = getattr(scheduler_of(bench.engine), WHY_NOT)
+            assert "no_such_method" in reason
         said = [r.message for r in caplog.records if "no_such_method" in r.message]
         assert len(said) == 1
 

@@ -101,9 +101,11 @@ class OwnProcessDriver:
         self.llm.add_request = partial(self._enter, self.llm.add_request)
         about = await self._ask("about")
         config = self.llm.vllm_config
-        if not about["is_steered"]:
+        if about["why_not"] is not None:
             raise EngineError(
-                "this vLLM's scheduler cannot be steered: set driver = 'in-process'",
+                f"engine {self.name!r}: driver 'async' has nothing to fall back to, "
+                f"and vLLM {installed.version} cannot be steered: {about['why_not']}. "
+                "With driver = 'in-process' it runs by vLLM's own priority",
                 engine=self.name,
             )
         await self._refresh()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 METHOD: Final = "autellix"
 """Name of our attribute."""
+WHY_NOT: Final = "autellix_cannot_steer"
+"""Attribute of a scheduler of vLLM's own: the reason why it is not ours."""
 
 
 def install() -> None:
@@ -44,7 +46,7 @@ def answer(core: Any, question: str, told: Any = None) -> Any:
         case "about":
             cache = scheduler.cache_config
             return {
-                "is_steered": hasattr(scheduler, "steering"),
+                "why_not": getattr(scheduler, WHY_NOT, None),
                 "blocks": scheduler.kv_cache_manager.block_pool.num_gpu_blocks,
                 "block_tokens": cache.block_size,
             }

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from autellix.backends.vllm.remote import install
+from autellix.backends.vllm.remote import WHY_NOT, install
 from autellix.backends.vllm.serving import ServerSettings, Sessions
 from autellix.backends.vllm.steer import Steer
 from autellix.backends.vllm.steering import Steering
@@ -176,7 +176,9 @@ def program_scheduler(vllm_config: Any, **settings: Any) -> Any:
     if _own_part(vllm_config.additional_config) != FROM_RUNTIME[KEY]:
         # A plain server's clients would set the public priority, each its own.
         vllm_config.scheduler_config.policy = "fcfs"
-    return base(vllm_config=vllm_config, **settings)
+    scheduler = base(vllm_config=vllm_config, **settings)
+    setattr(scheduler, WHY_NOT, reason)
+    return scheduler
 
 
 def _own_class(scheduler_config: Any) -> type:
