@@ -12,9 +12,12 @@ import pytest
 
 from autellix.backends.simulated import SMOLLM2_135M_CPU, SimulatedOptions
 from autellix.backends.simulated.preset_file import read_preset
+from autellix.backends.vllm import opening
+from autellix.backends.vllm.environment import Installed
 from autellix.cli import ExitCode, main
 
 ENGINE = '[[engines]]\nbackend = "simulated"\nslots = 4\ncosts = "smollm2-135m-cpu"\n'
+ASYNC_VLLM = '[[engines]]\nbackend = "vllm"\ndriver = "async"\n'
 COMMAND = [sys.executable, "-c", "import sys, autellix.cli as c; sys.exit(c.main())"]
 
 
@@ -87,6 +90,7 @@ def test_a_place_that_cannot_be_written_to_is_told_first(
         ),
         (ENGINE + ENGINE + 'name = "b"\n', "--clock cpu", "cannot be told apart"),
         (ENGINE, "--clock cpu", "simulated steps take no CPU time"),
+        (ASYNC_VLLM, "--clock cpu", "engines[0] takes its steps in another process"),
         (ENGINE + "kv_tokens = 64\n", "", "cannot be measured"),
         (ENGINE.replace("smollm2-135m-cpu", "free"), "--longest 64", "takes no time"),
         (ENGINE + "slost = 4\n", "", "did you mean 'slots'?"),
@@ -105,6 +109,24 @@ def test_engines_that_cannot_be_measured_are_told(
     out = tmp_path / "mine.toml"
     assert calibrate(config, out, f"{flags} --rounds 1") == ExitCode.BAD_INPUT
     assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_where_vllm_would_run_is_asked_before_its_cpu_time_is_measured(
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where no driver is set, it has a process of its own unless it is a CPU build."""
+    gpu = Installed(version="9.9", is_cpu=False)
+    monkeypatch.setattr(opening, "prepare", lambda: gpu)
+    config.write_text('[[engines]]\nbackend = "vllm"\n')
+    out = tmp_path / "mine.toml"
+    assert calibrate(config, out, "--clock cpu") == ExitCode.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "another process" in said
+    assert "--clock wall" in said
     assert not out.exists()
 
 

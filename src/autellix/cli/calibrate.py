@@ -16,6 +16,8 @@ import attrs
 
 from autellix import config
 from autellix.backends.simulated.preset_file import SUFFIX
+from autellix.backends.vllm import DriverKind, VllmOptions
+from autellix.backends.vllm.opening import driver_kind
 from autellix.cli.exit_codes import ExitCode
 from autellix.cli.progress import say
 from autellix.cli.toml_text import plain_fields, toml_lines
@@ -110,7 +112,7 @@ def _check_out(path: Path) -> None:
 def _check_alike(
     settings: Sequence[config.EngineSettings], options: CalibrateOptions
 ) -> None:
-    """Refuse engines of several kinds, and CPU time where it tells nothing of steps.
+    """Refuse engines of several kinds, and CPU time where it says nothing of steps.
 
     Raises:
         ConfigError: So they are.
@@ -132,6 +134,19 @@ def _check_alike(
             f"{options.config}: simulated steps take no CPU time, only deciding them "
             "does; measure by --clock wall"
         )
+    if options.clock is Clock.CPU and _is_elsewhere(first):
+        raise ConfigError(
+            f"{options.config}: engines[0] takes its steps in another process than the "
+            "one whose CPU time is measured; measure by --clock wall, or with "
+            "driver = 'in-process'"
+        )
+
+
+def _is_elsewhere(one: config.EngineSettings) -> bool:
+    """Say whether an engine has a process of its own; it may take importing vLLM."""
+    if not isinstance(one.options, VllmOptions):
+        return False
+    return driver_kind(one.options) is DriverKind.ASYNC
 
 
 def _about(one: config.EngineSettings) -> dict[str, Any]:

@@ -60,8 +60,8 @@ async def test_it_is_refused_with_the_reason_and_the_other_driver(
     with pytest.raises(EngineError) as caught:
         await driver.open()
     assert str(caught.value) == (
-        "engine 'mine': driver 'async' has nothing to fall back to, and vLLM 9.9 cannot "
-        "be steered: this vLLM's Scheduler has no _preempt_request. "
+        "engine 'mine': driver 'async' has nothing to fall back to, and vLLM 9.9 "
+        "cannot be steered: this vLLM's Scheduler has no _preempt_request. "
         "With driver = 'in-process' it runs by vLLM's own priority"
     )
     await driver.close()
