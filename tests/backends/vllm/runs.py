@@ -171,6 +171,7 @@ class Wanted:
         program: Its program.
         after_steps: When it comes in, in steps of the engine.
         inherited_ns: What its program has had.
+        like: Number of the call whose prompt its own begins with.
     """
 
     tokens: int
@@ -178,10 +179,12 @@ class Wanted:
     program: int | None = None
     after_steps: int = 0
     inherited_ns: int = 0
+    like: int | None = None
 
 
 def prompt_of(wanted: Wanted, number: int) -> list[int]:
     """Return the prompt of a call; every number has its own."""
+    number = wanted.like or number
     return [7 + (number * 31 + n * n) % 250 for n in range(wanted.prompt_tokens)]
 
 

@@ -32,10 +32,17 @@ def call(call_id: int, level: int, *, computed: int = 0, max_tokens: int = 100) 
     return made
 
 
-def room(*, slots: int = 0, tokens: int = 64, blocks: int = 100) -> Room:
+def room(
+    *, slots: int = 0, tokens: int = 64, blocks: int = 100, shared: int = 0
+) -> Room:
     """Return what is left, by default all but slots."""
     return Room(
-        slots=slots, tokens=tokens, blocks=blocks, block_tokens=16, caches_prefixes=True
+        slots=slots,
+        tokens=tokens,
+        blocks=blocks,
+        block_tokens=16,
+        caches_prefixes=True,
+        shared=lambda _: shared,
     )
 
 
@@ -95,6 +102,36 @@ def test_blocks_are_taken_only_if_that_is_enough() -> None:
     big.tokens = [1] * 64
     assert victims([big], running, room(slots=1, blocks=2)) == {}
     assert victims([big], running, room(slots=1, blocks=3)) == {9: [2]}
+
+
+def test_nobody_yields_for_blocks_that_are_shared() -> None:
+    """Where blocks suffice beside those that running calls hold, they are enough."""
+    running = [call(2, 2, computed=48)]
+    big = call(9, 0)
+    big.tokens = [1] * 64
+    assert victims([big], running, room(slots=1, blocks=2)) == {9: [2]}
+    assert victims([big], running, room(slots=1, blocks=2, shared=1)) == {9: [2]}
+    assert victims([big], running, room(slots=1, blocks=2, shared=2)) == {}
+    assert victims([big], running, room(slots=0, blocks=2, shared=2)) == {9: [2]}
+
+
+def test_who_shares_does_so_as_a_whole() -> None:
+    """Not by its first chunk: what that leaves out needs blocks as well."""
+    running = [call(2, 2, computed=48)]
+    big = call(9, 0)
+    big.tokens = [1] * 96
+    left = room(slots=1, blocks=2, tokens=48, shared=3)
+    assert victims([big], running, left) == {9: [2]}
+
+
+def test_blocks_are_not_counted_as_shared_and_freed() -> None:
+    """Once somebody yields, the blocks others share with it are free, not held."""
+    running = [call(1, 2, computed=48), call(2, 2, computed=48)]
+    big = call(8, 0), call(9, 0)
+    for one in big:
+        one.tokens = [1] * 64
+    found = victims([*big], running, room(slots=0, blocks=2, shared=2))
+    assert found == {8: [2]}
 
 
 def test_without_token_budget_nobody_yields() -> None:

@@ -112,6 +112,20 @@ def check_no_inversion(step: RecordedStep) -> None:
         assert not (pays and fits), (victim_id, victim, best)
 
 
+@pytest.mark.parametrize("like", [1, None], ids=["shared", "its own"])
+async def test_blocks_that_are_shared_need_not_be_free(
+    llama_folder: Path, like: int | None
+) -> None:
+    """Short of KV, nobody yields for a call that fits by a running one's prefix."""
+    old = Wanted(tokens=30, prompt_tokens=192, inherited_ns=50_000_000)
+    new = Wanted(tokens=4, prompt_tokens=196, after_steps=12, like=like)
+    engine = tiny_engine(llama_folder, **short_of_kv(16))
+    bench, recorder, _ = await run_load(engine, [old, old, new], POLICY)
+    came_in = next(step for step in recorder.steps if 3 in step.running)
+    assert bool(preempted_by_level(bench.facts)) is (like is None)
+    assert len(came_in.running) == (2 if like is None else 3)
+
+
 async def test_a_starving_program_is_promoted_in_time(llama_folder: Path) -> None:
     """Nobody below level 0 has waited for longer than Q3 says when a round decides."""
     policy = PLAS(ladder=LADDER, charge=Charge.WORK, beta=2.0)

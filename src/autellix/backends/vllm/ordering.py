@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from autellix.backends.vllm.preemption import Pace, PreemptionRule, Room
-from autellix.backends.vllm.surface import place_of
+from autellix.backends.vllm.surface import place_of, shared_blocks
 from autellix.core.records import WaitReason
 from autellix.core.starvation import is_starving
 
@@ -112,7 +112,13 @@ class Ordering:
             blocks=pool.get_num_free_blocks() - growing,
             block_tokens=size,
             caches_prefixes=self._caches,
+            shared=self._shared,
         )
+
+    def _shared(self, call: Call) -> int:
+        if not self._caches:
+            return 0
+        return shared_blocks(self._scheduler, self._requests[call.call_id])
 
     def _take_slot(self, victim: Call, by: Call, now_ns: int) -> None:
         scheduler, request = self._scheduler, self._requests[victim.call_id]

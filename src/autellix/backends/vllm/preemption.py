@@ -8,7 +8,7 @@ Nothing is changed here: this only decides, on what it is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -35,6 +35,8 @@ class Room:
             calls have grown.
         block_tokens: Tokens a block holds.
         caches_prefixes: Whether blocks that were given back can be found again.
+        shared: Returns how many blocks of a waiting call's prefix running calls hold
+            already. Asked only of calls that would not fit otherwise.
     """
 
     slots: int
@@ -42,10 +44,19 @@ class Room:
     blocks: int
     block_tokens: int
     caches_prefixes: bool
+    shared: Callable[[Call], int]
 
     def blocks_for(self, tokens: int) -> int:
         """Return how many blocks hold ``tokens``."""
         return -(-tokens // self.block_tokens)
+
+    def fits_by_sharing(self, call: Call) -> bool:
+        """Say whether a call fits as a whole beside the blocks that it would share.
+
+        That stays so if it takes the slot of whoever holds those: then they are free.
+        """
+        lacking = self.blocks_for(len(call.tokens)) - self.shared(call)
+        return lacking <= self.blocks
 
 
 @attrs.frozen(kw_only=True)
@@ -125,16 +136,18 @@ class PreemptionRule:
             if tried >= self.lookahead or tokens <= 0 or not left:
                 break
             needed = room.blocks_for(min(len(call.tokens), tokens))
-            victims = self._victims(
-                call, left, max(0, 1 - slots), needed - blocks, room, pace
-            )
+            shares = needed > blocks and not decided and room.fits_by_sharing(call)
+            lacking = 0 if shares else needed - blocks
+            victims = self._victims(call, left, max(0, 1 - slots), lacking, room, pace)
             if victims is None:
                 break  # vLLM admits in order: who comes after it does not pass it
             if victims:
                 decided.append(Preemption(by=call, victims=victims))
                 left = [other for other in left if other not in victims]
             slots += len(victims) - 1
-            blocks += sum(room.blocks_for(v.computed) for v in victims) - needed
+            freed = sum(room.blocks_for(victim.computed) for victim in victims)
+            # Of what a call that shares leaves free, and its victims, little is known.
+            blocks = 0 if shares else blocks + freed - needed
             tokens -= min(len(call.tokens), tokens)
         return decided
 

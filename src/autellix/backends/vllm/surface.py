@@ -57,6 +57,22 @@ def use_of(scheduler: Any) -> TierUse:
     return TierUse(total=total, free=free, cached=0, referenced=total - free, moving=0)
 
 
+def shared_blocks(scheduler: Any, request: Any) -> int:
+    """Return how many blocks of a waiting request others hold, to be shared with it.
+
+    A look into the prefix cache and no more: nothing is counted as a hit, or touched.
+    Where layers differ in what they keep, or this vLLM has no such look, none.
+    """
+    coordinator = getattr(scheduler.kv_cache_manager, "coordinator", None)
+    look = getattr(coordinator, "find_longest_cache_hit", None)
+    if look is None or getattr(request, "skip_reading_prefix_cache", False):
+        return 0
+    found = look(request.block_hashes, request.num_tokens - 1)[0]
+    if len(found) != 1:
+        return 0
+    return sum(block.ref_cnt > 0 for block in found[0])
+
+
 def short_of(scheduler: Any, slots: int, output: Any) -> WaitReason:
     """Return what calls that are not in a step of vLLM's wait for."""
     if len(scheduler.running) >= slots:
