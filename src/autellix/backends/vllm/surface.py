@@ -70,7 +70,7 @@ def shared_blocks(scheduler: Any, request: Any) -> int:
     found = look(request.block_hashes, request.num_tokens - 1)[0]
     if len(found) != 1:
         return 0
-    return sum(block.ref_cnt > 0 for block in found[0])
+    return sum(block.ref_cnt > 0 and not block.is_null for block in found[0])
 
 
 def short_of(scheduler: Any, slots: int, output: Any) -> WaitReason:
