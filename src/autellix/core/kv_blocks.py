@@ -7,6 +7,7 @@ in the very round in which its content is copied out.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,17 +106,19 @@ class KVBlocks:
         lease = call.lease
         if call.state is CallState.SWAPPED:
             chain, private = lease.host_chain, lease.host_private
-            return Found(chain, *_count_on_device(chain), private, call.computed)
+            return Found(chain, *self._on_device(chain), private, call.computed)
         if not self.caches_prefixes:
             return NOTHING_FOUND
         limit = (len(call.tokens) - 1) // self.block_tokens
         self.tree.extend_match(lease.found, call.tokens, limit)
-        device, idle = _count_on_device(lease.found)
-        end = device
-        for node in lease.found[device:]:
-            if node.host is None or node.host.is_moving:
-                break
-            end += 1
+        device, idle = self._on_device(lease.found)
+        end = len(lease.found)
+        if self.host.moving:  # else all that is found can be read
+            end = device
+            for node in lease.found[device:]:
+                if node.host is None or node.host.is_moving:
+                    break
+                end += 1
         nodes = lease.found if end == len(lease.found) else lease.found[:end]
         return Found(nodes, device, idle, (), end * self.block_tokens)
 
@@ -276,6 +279,18 @@ class KVBlocks:
                 self.host.give(held(gone.host).block)
                 gone.host = None
 
+    def _on_device(self, chain: Sequence[Node]) -> tuple[int, int]:
+        """Return how many nodes of a chain are there, and how many of them are idle.
+
+        Where calls share blocks, whoever holds a node holds all above it, and leaves
+        are evicted first: along a chain nodes are held, then idle, then absent.
+        """
+        if not self.shares_blocks:
+            return _count_on_device(chain)
+        there = bisect_left(chain, True, key=_is_absent)
+        in_use = bisect_left(chain, True, hi=there, key=_is_idle)
+        return there, there - in_use
+
     def _swappable_chain(self, call: Call) -> Sequence[Node]:
         full = call.computed // self.block_tokens
         kept = []
@@ -287,7 +302,6 @@ class KVBlocks:
 
 
 def _count_on_device(nodes: Iterable[Node]) -> tuple[int, int]:
-    """Return how many nodes of a chain are there, and how many of them are idle."""
     count = idle = 0
     for node in nodes:
         slot = node.device
@@ -297,3 +311,11 @@ def _count_on_device(nodes: Iterable[Node]) -> tuple[int, int]:
         if not slot.references:
             idle += 1
     return count, idle
+
+
+def _is_absent(node: Node) -> bool:
+    return node.device is None
+
+
+def _is_idle(node: Node) -> bool:
+    return not held(node.device).references

@@ -32,6 +32,8 @@ def broken_in_blocks(blocks: KVBlocks, calls: Collection[Call]) -> Iterator[str]
     yield from _in_host(blocks, calls, known)
     yield from _leaves_not_first(blocks.device, "device")
     yield from _leaves_not_first(blocks.host, "host")
+    if blocks.shares_blocks:
+        yield from _gaps_on_device(blocks)
 
 
 def _known_nodes(blocks: KVBlocks, calls: Collection[Call]) -> Sequence[Node]:
@@ -158,3 +160,15 @@ def _leaves_not_first(tier: Tier, name: str) -> Iterator[str]:
     for node, age in ages.items():
         if node.parent is not None and ages.get(node.parent, age) < age:
             yield f"{name}: {node.parent.key} would be evicted before {node.key} below"
+
+
+def _gaps_on_device(blocks: KVBlocks) -> Iterator[str]:
+    # Chains are bisected for where they are held, idle and absent: never mixed.
+    for node in blocks.tree.nodes():
+        above = node.parent
+        if above is None or above is blocks.tree.root or node.device is None:
+            continue
+        if above.device is None:
+            yield f"node {node.key} is on the engine, {above.key} above it is not"
+        elif above.device.references < node.device.references:
+            yield f"node {node.key} is held by more than {above.key} above it"

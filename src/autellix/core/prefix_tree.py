@@ -59,6 +59,13 @@ class Node:
             return True
         return host is not None and not host.is_moving
 
+    @property
+    def is_end_of_one(self) -> bool:
+        """Whether one call alone holds it on the engine, and nothing follows it."""
+        device = self.device
+        is_held_once = device is not None and device.references == 1
+        return is_held_once and not self.children and not self.copies
+
 
 class Tier:
     """A pool of equal blocks: free, cached, referenced or moving (rule K1).
@@ -140,6 +147,8 @@ class PrefixTree:
             found.pop()
         del found[limit_blocks:]
         node = found[-1] if found else self.root
+        if not node.children:
+            return
         append = found.append
         for key in self.keys(tokens, len(found), limit_blocks):
             child = node.children.get(key)

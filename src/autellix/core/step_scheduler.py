@@ -253,7 +253,7 @@ class StepScheduler:
             return None
         instants = (self.books.fairness.next_due_ns(), self._passed_over.next_due_ns())
         until_ns = min((ns for ns in instants if ns is not None), default=None)
-        return window_of(self.books, self.costs, plan, until_ns=until_ns)
+        return window_of(self.books, self.limits, self.costs, plan, until_ns=until_ns)
 
     def commit_window(
         self,

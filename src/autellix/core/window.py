@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from autellix.core.books import Books
     from autellix.core.call import Call
     from autellix.core.cost_model import CostModel
+    from autellix.core.kv_blocks import KVBlocks
+    from autellix.core.limits import StepLimits
     from autellix.core.plan import Plan
 
 
@@ -38,23 +40,32 @@ class Window:
 
 
 def window_of(
-    books: Books, costs: CostModel, plan: Plan, *, until_ns: int | None
+    books: Books,
+    limits: StepLimits,
+    costs: CostModel,
+    plan: Plan,
+    *,
+    until_ns: int | None,
 ) -> Window | None:
     """Return the window that begins with ``plan``, None if it is a single step."""
     calls = [call for call, _ in plan.calls]
     if not calls or len(calls) != len(books.running):
         return None
+    steps = calls[0].remaining
     for call in calls:
-        is_decoder = len(call.tokens) - call.computed == 1 and call.produced > 0
+        known = len(call.tokens)
+        is_decoder = known - call.computed == 1 and known > call.prompt_tokens
         if not is_decoder or call.is_recomputing or call.ending is not None:
             return None
-    steps = min(call.remaining for call in calls)
+        steps = min(steps, call.limit_tokens - known)
+    if steps < 2:
+        return None
     by_work = books.policy.charge is Charge.WORK
     if by_work:
         steps = min(steps, *(_steps_to_expiry(books, costs, c, steps) for c in calls))
-    steps = _steps_with_blocks(books, calls, steps)
+    steps = min(steps, _steps_with_blocks(books.blocks, calls))
     if books.line and books.line.all[0] < max(call.order for call in calls):
-        steps = min(steps, _steps_to_full_block(books, calls))
+        steps = min(steps, _steps_to_news(books, limits, calls, steps))
     if steps < 2:
         return None
     left = [
@@ -64,32 +75,40 @@ def window_of(
     return Window(steps=steps, service_ns=service_ns, until_ns=until_ns)
 
 
-def _steps_with_blocks(books: Books, calls: list[Call], most: int) -> int:
-    """Return for how many steps, at most ``most``, the blocks there are suffice."""
-    blocks = books.blocks
-    low, high = 1, most
-    while low < high:
-        steps = (low + high + 1) // 2
-        needed = sum(
-            max(0, blocks.blocks_for(c.computed + steps) - len(c.lease.blocks))
-            for c in calls
-        )
-        if needed <= blocks.device.available:
-            low = steps
-        else:
-            high = steps - 1
-    return low
+def _steps_with_blocks(blocks: KVBlocks, calls: list[Call]) -> int:
+    """Return for how many steps the blocks there are suffice, at least 1.
 
-
-def _steps_to_full_block(books: Books, calls: list[Call]) -> int:
-    """Return the first step in which a call fills a block.
-
-    The block may equal one that is there, or be found by a waiting call. Waiting calls
-    are tried after those that run have grown, which takes as much again; but one that
-    goes before a running call is tried before that.
+    In as many steps as a block has tokens every call takes one block; what is then left
+    goes to those whose last block is full first.
     """
-    size = books.blocks.block_tokens
-    return min(size - call.computed % size for call in calls)
+    size = blocks.block_tokens
+    rounds, left = divmod(blocks.device.available, len(calls))
+    room = sorted(min(size, len(c.lease.blocks) * size - c.computed) for c in calls)
+    return rounds * size + room[left]
+
+
+def _steps_to_news(
+    books: Books, limits: StepLimits, calls: list[Call], most: int
+) -> int:
+    """Return the first step, at most ``most``, whose full blocks may be news.
+
+    A block that fills may equal one that is there, which gives one back, or be found by
+    a waiting call. Waiting calls are tried after those that run have grown, which takes
+    as much again; but one that goes before a running call is tried before that. A block
+    is no news where nothing follows the call's last full block, no other call holds
+    that one too, and none that may be tried was found to begin with just so much.
+    """
+    blocks = books.blocks
+    if not blocks.caches_prefixes:
+        return most
+    line, size, steps = books.line, blocks.block_tokens, most
+    tried = (line[place].lease.found for place in line.all[: limits.lookahead])
+    awaited = {id(found[-1]) for found in tried if found}
+    for call in calls:
+        chain = call.lease.chain
+        if not chain or not chain[-1].is_end_of_one or id(chain[-1]) in awaited:
+            steps = min(steps, size - call.computed % size)
+    return steps
 
 
 def _steps_to_expiry(books: Books, costs: CostModel, call: Call, most: int) -> int:
