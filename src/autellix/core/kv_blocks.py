@@ -287,8 +287,8 @@ class KVBlocks:
         """
         if not self.shares_blocks:
             return _count_on_device(chain)
-        there = bisect_left(chain, True, key=_is_absent)
-        in_use = bisect_left(chain, True, hi=there, key=_is_idle)
+        there = bisect_left(chain, x=True, key=_is_absent)
+        in_use = bisect_left(chain, x=True, hi=there, key=_is_idle)
         return there, there - in_use
 
     def _swappable_chain(self, call: Call) -> Sequence[Node]:
