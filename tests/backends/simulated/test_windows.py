@@ -317,6 +317,36 @@ def test_a_block_that_fills_may_let_a_better_call_in() -> None:
     )
 
 
+def test_an_equal_block_that_fills_may_let_a_reserved_call_in() -> None:
+    """A window ends where two calls in step fill equal blocks: one is given back.
+
+    A call for which room is kept goes before them. It misses one block when the first
+    call has ended, and has it for an instant: between a block that fills and the next.
+    """
+    engine = {
+        "costs": CostModel(step_ns=STEP_NS, prefill_ns=0, decode_ns=0),
+        "slots": 8,
+        "token_budget": 64,
+        "kv_tokens": 100,
+        "host_tokens": 0,
+        "block_tokens": 4,
+    }
+    together = [arrival(0, [0] * 5, 65), arrival(0, [0] * 5, 67)]
+    check_same(
+        Workload(
+            engine=engine,
+            policy=FCFS(),
+            arrivals=[
+                arrival(0, [1] * 20, 34),
+                *(attrs.evolve(one, at_ns=GRID_NS) for one in together),
+                arrival(4, [2] * 53, 6),
+            ],
+            looks_at_ns=(),
+            recalibrated_at_ns=None,
+        )
+    )
+
+
 @pytest.mark.parametrize(("takes_windows", "expected"), [(True, 2), (False, 100)])
 def test_equal_steps_take_one_decision(
     takes_windows: bool, expected: int, monkeypatch: pytest.MonkeyPatch
