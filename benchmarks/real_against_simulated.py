@@ -63,16 +63,21 @@ _KV: Final = {"kv_tokens": 16_384, "host_tokens": 32_768, "block_tokens": 16}
 _REAL: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "torch": {**_LIMITS, **_KV, "threads": 1, "max_context_tokens": 2_048},
-        "vllm": {**_LIMITS, "kv_mib": 384, "max_context_tokens": 1_024},
+        "vllm": {
+            **_LIMITS,
+            "dtype": "float32",
+            "kv_mib": 384,
+            "max_context_tokens": 1_024,
+        },
     }
 )
 _SIMULATED: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "torch": {**_LIMITS, **_KV, "max_context_tokens": 2_048},
-        # 384 MiB hold so many tokens of 23,040 bytes; on the CPU vLLM swaps nothing.
+        # 384 MiB hold so many tokens of 46,080 bytes; on the CPU vLLM swaps nothing.
         "vllm": {
             **_LIMITS,
-            "kv_tokens": 17_472,
+            "kv_tokens": 8_736,
             "host_tokens": 0,
             "block_tokens": 32,
             "max_context_tokens": 1_024,

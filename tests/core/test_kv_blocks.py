@@ -345,3 +345,21 @@ def test_without_a_host_pool_nothing_is_written() -> None:
     assert engine.blocks.host_blocks_needed(call) > engine.blocks.host.available
     engine.end(call)
     assert not engine.blocks.has_copies
+
+
+def test_a_found_block_that_moves_meanwhile_is_not_read() -> None:
+    """Where blocks are copied, a cached one may give its place to one on its way."""
+    engine = KVEngine(device=9, shares=False)
+    victim = engine.ran([50, 51, 52, 53, 54])
+    first = engine.ran([1, 2, 9])
+    engine.ran([1, 2, 3, 4, 5])
+    late = engine.call([1, 2, 3, 4, 7])
+    engine.end(first)
+    assert engine.blocks.find(late).tokens == 4
+    other = engine.call([1, 2, 3, 4, 8])
+    found = engine.blocks.find(other)
+    engine.blocks.admit(other, found, 5)  # evicts a hit; its copy on its way stands in
+    engine.blocks.drop(victim)  # in the same round
+    found = engine.blocks.find(late)
+    assert found.tokens == 0
+    engine.blocks.admit(late, found, 5)

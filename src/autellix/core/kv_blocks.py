@@ -113,7 +113,7 @@ class KVBlocks:
         self.tree.extend_match(lease.found, call.tokens, limit)
         device, idle = self._on_device(lease.found)
         end = len(lease.found)
-        if self.host.moving:  # else all that is found can be read
+        if self.host.moving or not self.shares_blocks:  # else all can be read
             end = device
             for node in lease.found[device:]:
                 if node.host is None or node.host.is_moving:

@@ -2,9 +2,9 @@
 
 When every call of a step decodes, nothing was admitted or preempted and nothing moves,
 the next decisions are known: blocks only get scarcer, so who did not fit will not, and
-the cost rule only turns against preempting. Until a call ends, an age expires, a
-program or a skipped call comes due, or blocks run out, each step is the last one with
-one token more.
+with host room for all the cost rule only turns against preempting. Until a call ends,
+an age expires, a program or a skipped call comes due, or blocks run out, each step is
+the last one with one token more.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def window_of(
         steps = min(steps, *(_steps_to_expiry(books, costs, c, steps) for c in calls))
     steps = min(steps, _steps_with_blocks(books.blocks, calls))
     if books.line and books.line.all[0] < max(call.order for call in calls):
+        if not _can_swap_all(books):
+            return None
         steps = min(steps, _steps_to_news(books, limits, calls, steps))
     if steps < 2:
         return None
@@ -109,6 +111,18 @@ def _steps_to_news(
         if not chain or not chain[-1].is_end_of_one or id(chain[-1]) in awaited:
             steps = min(steps, size - call.computed % size)
     return steps
+
+
+def _can_swap_all(books: Books) -> bool:
+    """Say whether nobody's swapping can take the host room of another.
+
+    Where it can, a call that no longer pays leaves its room to the next, which then may
+    be swapped, pay, and be enough for a waiting call.
+    """
+    host, line = books.blocks.host, books.line
+    residents = [*books.running, *(line[place] for place in line.paused)]
+    held = sum(len(call.lease.blocks) for call in residents)
+    return not host.total or held + books.blocks.device.available <= host.available
 
 
 def _steps_to_expiry(books: Books, costs: CostModel, call: Call, most: int) -> int:

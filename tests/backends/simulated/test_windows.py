@@ -347,6 +347,85 @@ def test_an_equal_block_that_fills_may_let_a_reserved_call_in() -> None:
     )
 
 
+def test_a_call_that_stops_paying_may_let_another_be_swapped() -> None:
+    """Host room for one of two: when the first no longer pays, the second may go.
+
+    So there is no window while a better call waits and not all could be swapped.
+    """
+    ladder = Ladder(bounds_s=[STEP_NS / 1e9], quanta_s=[STEP_NS / 1e9, math.inf])
+    costs = CostModel(
+        step_ns=STEP_NS,
+        prefill_ns=STEP_NS,
+        decode_ns=0,
+        transfer_ns=4 * STEP_NS,
+        block_transfer_ns=STEP_NS // 4,
+    )
+    for max_tokens in (22, 24, 27, 30):
+        check_same(
+            Workload(
+                engine={
+                    "costs": costs,
+                    "slots": 4,
+                    "token_budget": 200,
+                    "kv_tokens": 140,
+                    "host_tokens": 100,
+                    "block_tokens": 4,
+                },
+                policy=MLFQ(ladder=ladder, beta=None),
+                arrivals=[
+                    arrival(0, [0] * 29, 70, echo=40),
+                    arrival(80, [1] * 8, max_tokens, echo=1),
+                    arrival(95, [2] * 56, 4),
+                ],
+                looks_at_ns=(),
+                recalibrated_at_ns=None,
+            )
+        )
+
+
+def test_a_block_that_is_waited_for_ends_a_window() -> None:
+    """A waiting call that begins as a running one has said may need a block less."""
+    calls = [  # at, in 1/16 steps; program, prompt, echo, max_tokens, inherits
+        (95, 0, [0], 0, 35, 0),
+        (934, 3, [1] * 8, 10, 36, 0),
+        (623, 3, [1] * 8, 0, 27, 0),
+        (338, 0, [0, 1], 27, 34, 3),
+        (208, 0, [0, 1], 10, 48, 3),
+        (847, 2, [1] * 8, 27, 22, 0),
+    ]
+    check_same(
+        Workload(
+            engine={
+                "costs": CostModel(
+                    step_ns=STEP_NS,
+                    prefill_ns=GRID_NS,
+                    decode_ns=0,
+                    transfer_ns=STEP_NS,
+                    block_transfer_ns=4 * GRID_NS,
+                    nominal_batch=2,
+                ),
+                "slots": 3,
+                "token_budget": 6,
+                "kv_tokens": 100,
+                "host_tokens": 0,
+                "block_tokens": 8,
+            },
+            policy=ProgramFCFS(),
+            arrivals=[
+                attrs.evolve(
+                    arrival(0, prompt, most, echo),
+                    at_ns=at * GRID_NS,
+                    program=program,
+                    inherited_ns=inherits * STEP_NS,
+                )
+                for at, program, prompt, echo, most, inherits in calls
+            ],
+            looks_at_ns=(),
+            recalibrated_at_ns=None,
+        )
+    )
+
+
 @pytest.mark.parametrize(("takes_windows", "expected"), [(True, 2), (False, 100)])
 def test_equal_steps_take_one_decision(
     takes_windows: bool, expected: int, monkeypatch: pytest.MonkeyPatch
