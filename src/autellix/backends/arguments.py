@@ -6,7 +6,8 @@ something is computed with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import difflib
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -81,3 +82,10 @@ def string(_: object, field: attrs.Attribute[Any], value: Any) -> None:
         raise TypeError(f"'{field.name}' must be a string: {value!r}")
     if not value:
         raise ValueError(f"'{field.name}' must not be empty: {value!r}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a question after the known word nearest to ``word``; empty if none is."""
+    words = {name.lower(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.lower(), words, n=1)
+    return f"; did you mean {words[near[0]]!r}?" if near else ""

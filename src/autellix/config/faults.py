@@ -5,9 +5,8 @@ Who mends a file wants to hear of everything that is wrong with it at once.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
 import attrs
@@ -67,13 +66,6 @@ class Findings:
         """
         if self.faults:
             raise Faults(self.faults)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a question after the known word nearest to ``word``; empty if none is."""
-    words = {name.lower(): name for name in sorted(known)}
-    near = difflib.get_close_matches(word.lower(), words, n=1)
-    return f"; did you mean {words[near[0]]!r}?" if near else ""
 
 
 def joined(path: str, key: str) -> str:

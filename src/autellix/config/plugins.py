@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from autellix.backends.arguments import nearest
 from autellix.balancers import LeastLoaded, LocalityAware, RoundRobin
-from autellix.config.faults import Findings, joined, nearest
+from autellix.config.faults import Findings, joined
 from autellix.config.structure import Table, structured
 from autellix.errors import ConfigError, MissingExtra
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args, get_o
 
 import attrs
 
-from autellix.config.faults import Faults, faults_in, joined, nearest, too_large
+from autellix.backends.arguments import nearest
+from autellix.config.faults import Faults, faults_in, joined, too_large
 from autellix.errors import ConfigError, MissingExtra, SizeModelError
 from autellix.policies import Ladder
 from autellix.policies.gittins import SizeModel

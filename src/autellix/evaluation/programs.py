@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from autellix.config.faults import nearest
+from autellix.backends.arguments import nearest
 from autellix.errors import ConfigError
 from autellix.evaluation.point import Arrival, Point, Workload
 from autellix.workloads import adapt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import attrs
 
-from autellix.backends.arguments import boolean, integer, string
+from autellix.backends.arguments import boolean, integer, nearest, string
 from autellix.backends.protocol import Capabilities
 from autellix.backends.simulated.babble import Babble
 from autellix.backends.simulated.loop import SimulatedLoop
@@ -42,11 +41,9 @@ def _costs(value: CostModel | str) -> CostModel:
     if value.endswith(SUFFIX):
         return read_preset(Path(value))
     if value not in PRESETS:
-        near = difflib.get_close_matches(value.lower(), PRESETS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"no preset {value!r}: there are {', '.join(PRESETS)}, and files "
-            f"*{SUFFIX}{hint}"
+            f"*{SUFFIX}{nearest(value, PRESETS)}"
         )
     return PRESETS[value]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from autellix.backends.arguments import nearest
 from autellix.backends.vllm.environment import prepare
-from autellix.backends.vllm.names import nearest
 from autellix.backends.vllm.tokens import has_tokenizer
 from autellix.errors import ConfigError
 

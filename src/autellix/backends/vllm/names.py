@@ -6,9 +6,10 @@ other is wanted, and the message says where it goes.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
+
+from autellix.backends.arguments import nearest
 
 OURS: Final = {
     "model": "model",
@@ -24,12 +25,6 @@ OURS: Final = {
     "enable_prefix_caching": "caches_prefixes",
 }
 """Arguments that are not to be given to vLLM, and what sets them here."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question after the known name nearest to ``name``; empty if none is."""
-    near = difflib.get_close_matches(name.lower(), sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_settings(given: Mapping[str, Any], known: Collection[str]) -> None:
