@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import attrs
+import pytest
+
 from autellix.backends.vllm.preemption import Pace, PreemptionRule, Room
 from autellix.backends.vllm.surface import place_of
 from autellix.core.call import Call
@@ -122,6 +125,41 @@ def test_who_shares_does_so_as_a_whole() -> None:
     big.tokens = [1] * 96
     left = room(slots=1, blocks=2, tokens=48, shared=3)
     assert victims([big], running, left) == {9: [2]}
+
+
+@pytest.mark.parametrize(
+    ("first_tokens", "shared", "second_tokens", "expected"),
+    [
+        (80, 0, 64, {9: [2]}),
+        (128, 6, 48, {}),
+        (128, 6, 64, {9: [2]}),
+        (128, 6, 80, {9: [2]}),
+    ],
+    ids=["takes all", "leaves enough", "leaves one too few", "leaves too few"],
+)
+def test_what_an_earlier_call_takes_is_not_there_for_the_next(
+    first_tokens: int, shared: int, second_tokens: int, expected: dict[int, list[int]]
+) -> None:
+    """Of five blocks: all, where nothing is shared, else what is beside the shared."""
+    first, second = call(8, 0), call(9, 0)
+    first.tokens, second.tokens = [1] * first_tokens, [1] * second_tokens
+    left = attrs.evolve(
+        room(slots=2, blocks=5, tokens=512),
+        shared=lambda asked: shared if asked is first else 0,
+    )
+    running = [call(2, 2, computed=160)]
+    assert victims([first, second], running, left) == expected
+
+
+def test_two_calls_that_share_fit_one_after_the_other() -> None:
+    """The second beside what the first took; a third finds too little."""
+    first, second, third = call(7, 0), call(8, 0), call(9, 0)
+    for one in first, second, third:
+        one.tokens = [1] * 128
+    left = room(slots=3, blocks=5, tokens=512, shared=6)
+    running = [call(2, 2, computed=160)]
+    assert victims([first, second], running, left) == {}
+    assert victims([first, second, third], running, left) == {9: [2]}
 
 
 def test_blocks_are_not_counted_as_shared_and_freed() -> None:

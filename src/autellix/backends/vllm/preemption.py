@@ -50,13 +50,22 @@ class Room:
         """Return how many blocks hold ``tokens``."""
         return -(-tokens // self.block_tokens)
 
-    def fits_by_sharing(self, call: Call) -> bool:
-        """Say whether a call fits as a whole beside the blocks that it would share.
+    def beside_shared(self, call: Call, blocks: int) -> int | None:
+        """Return what a call takes as a whole beside the blocks that it shares.
 
-        That stays so if it takes the slot of whoever holds those: then they are free.
+        That is enough too if it takes the slot of whoever holds those: then they are
+        free.
+
+        Args:
+            call: One that waits.
+            blocks: How many are left for it.
+
+        Returns:
+            Blocks; None if it shares none, or does not fit so.
         """
-        lacking = self.blocks_for(len(call.tokens)) - self.shared(call)
-        return lacking <= self.blocks
+        shared = self.shared(call)
+        whole = self.blocks_for(len(call.tokens)) - shared
+        return whole if shared and whole <= blocks else None
 
 
 @attrs.frozen(kw_only=True)
@@ -136,8 +145,10 @@ class PreemptionRule:
             if tried >= self.lookahead or tokens <= 0 or not left:
                 break
             needed = room.blocks_for(min(len(call.tokens), tokens))
-            shares = needed > blocks and not decided and room.fits_by_sharing(call)
-            lacking = 0 if shares else needed - blocks
+            whole: int | None = None
+            if needed > blocks and not decided:
+                whole = room.beside_shared(call, blocks)
+            lacking = needed - blocks if whole is None else 0
             victims = self._victims(call, left, max(0, 1 - slots), lacking, room, pace)
             if victims is None:
                 break  # vLLM admits in order: who comes after it does not pass it
@@ -145,9 +156,11 @@ class PreemptionRule:
                 decided.append(Preemption(by=call, victims=victims))
                 left = [other for other in left if other not in victims]
             slots += len(victims) - 1
-            freed = sum(room.blocks_for(victim.computed) for victim in victims)
-            # Of what a call that shares leaves free, and its victims, little is known.
-            blocks = 0 if shares else blocks + freed - needed
+            if whole is None:
+                freed = sum(room.blocks_for(victim.computed) for victim in victims)
+                blocks += freed - needed
+            else:  # whoever yielded to it may be who held what it shares
+                blocks -= whole
             tokens -= min(len(call.tokens), tokens)
         return decided
 
