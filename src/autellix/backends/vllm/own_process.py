@@ -19,7 +19,7 @@ import attrs
 
 from autellix.backends.vllm.driver import News, Opened, at_rest, samples_of
 from autellix.backends.vllm.engine_args import engine_args
-from autellix.backends.vllm.environment import prepare
+from autellix.backends.vllm.environment import importing, prepare
 from autellix.backends.vllm.faults import of_a_request, refusing
 from autellix.backends.vllm.remote import METHOD, from_wire, to_wire
 from autellix.backends.vllm.requests import prompt_of, sampling_params
@@ -121,8 +121,9 @@ class OwnProcessDriver:
         )
 
     def _make(self, installed: Installed) -> Any:
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+        with importing():
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
 
         settings = engine_args(self.options, self.folder, is_cpu=installed.is_cpu)
         if installed.is_cpu:

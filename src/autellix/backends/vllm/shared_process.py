@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from autellix.backends.vllm.engine_args import engine_args
+from autellix.backends.vllm.environment import importing
 from autellix.backends.vllm.faults import refusing
 from autellix.backends.vllm.seeds import mend_seeds
 
@@ -40,12 +41,13 @@ PROCESS: Final = Process()
 
 
 def make_llm(options: VllmOptions, folder: Path, installed: Installed) -> Any:
-    """Return a new ``LLMEngine``; errors are those of ``refusing``."""
-    import torch
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.platforms import current_platform
-    from vllm.v1.engine.llm_engine import LLMEngine
-    from vllm.v1.executor import Executor
+    """Return a new ``LLMEngine``; raises as ``importing`` and ``refusing`` do."""
+    with importing():
+        import torch
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.llm_engine import LLMEngine
+        from vllm.v1.executor import Executor
 
     settings = engine_args(options, folder, is_cpu=installed.is_cpu)
     settings.pop("enable_log_requests", None)  # of the other driver
