@@ -68,6 +68,14 @@ def test_an_engine_is_made_of_a_model_and_settings(tmp_path: Path) -> None:
             "'engine_args' must be a mapping: ['seed']",
         ),
         (
+            {"engine_args": {1: 2, "seed": 1, None: "x"}},
+            TypeError,
+            (
+                "'engine_args' must have strings as names: 1, with value 2; "
+                "None, with value 'x'"
+            ),
+        ),
+        (
             {"engine_args": {"max_num_seqs": 4, "seed": 1, "block_size": 16}},
             ValueError,
             (

@@ -134,7 +134,16 @@ class VllmOptions:
     )
 
     @engine_args.validator
-    def _check_arguments(self, field: Any, value: Mapping[str, Any]) -> None:
+    def _check_arguments(self, field: Any, value: Mapping[Any, Any]) -> None:
+        nameless = [
+            f"{name!r}, with value {value[name]!r}"
+            for name in value
+            if not isinstance(name, str)
+        ]
+        if nameless:
+            raise TypeError(
+                f"'{field.name}' must have strings as names: {'; '.join(nameless)}"
+            )
         ours = [
             f"{name!r}, with value {value[name]!r}: set {OURS[name]}"
             for name in value
