@@ -58,6 +58,11 @@ def test_an_engine_is_made_of_a_model_and_settings(tmp_path: Path) -> None:
             ValueError,
             "'driver' must be one of 'in-process', 'async': 'asyncio'",
         ),
+        (
+            {"driver": ["async"]},
+            ValueError,
+            "'driver' must be one of 'in-process', 'async': ['async']",
+        ),
         ({"dtype": 16}, TypeError, "'dtype' must be a string: 16"),
         ({"preempts": 1}, TypeError, "'preempts' must be a boolean: 1"),
         ({"cache_dir": 7}, TypeError, "'cache_dir' must be a path: 7"),

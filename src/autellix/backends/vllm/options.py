@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
-from autellix.backends.arguments import boolean, integer, string
+from autellix.backends.arguments import boolean, integer, one_of, string
 from autellix.backends.vllm.names import OURS
 from autellix.core.cost_model import CostModel
 
@@ -33,6 +33,9 @@ class DriverKind(StrEnum):
     """``AsyncLLM``: the engine has a process of its own."""
 
 
+_DRIVERS: Final = [kind.value for kind in DriverKind]  # what is given may have no hash
+_driver = one_of(_DRIVERS, or_none=True)
+
 # What cannot be converted goes through, for the validator of the field to refuse.
 
 
@@ -41,8 +44,7 @@ def _to_text(value: str | Path) -> str:
 
 
 def _to_driver(value: str | None) -> DriverKind | None:
-    known = [kind.value for kind in DriverKind]  # what is given may have no hash
-    return DriverKind(value) if value in known else cast("None", value)
+    return DriverKind(value) if value in _DRIVERS else cast("None", value)
 
 
 def _to_path(value: str | Path | None) -> Path | None:
@@ -62,12 +64,6 @@ def _must_be(kind: type, noun: str, *, or_none: bool = True) -> Check:
             raise TypeError(f"'{field.name}' must be a {noun}: {value!r}")
 
     return check
-
-
-def _driver(_: object, field: attrs.Attribute[Any], value: Any) -> None:
-    if not (value is None or isinstance(value, DriverKind)):
-        known = ", ".join(repr(kind.value) for kind in DriverKind)
-        raise ValueError(f"'{field.name}' must be one of {known}: {value!r}")
 
 
 @attrs.frozen(kw_only=True)
