@@ -19,8 +19,20 @@ _ADVICE: Final = re.compile(
     r"\s*(Try (in|de)creasing|To resolve|On the CPU backend|Decrease |Reduce ).*"
 )
 """Where vLLM begins to say what to set: words that are not to be set here."""
-_WANTS_MORE: Final = ("less than requested memory", "less than desired")
+_WANTS_MORE: Final = (
+    "less than requested memory",
+    "less than desired",
+    "less than the engine's budget",
+)
 """What it says where more is asked for than the machine has."""
+_KV_LACKS: Final = (
+    "memory for the cache blocks",
+    "larger than the available KV cache memory",
+    "Cannot auto-fit max_model_len",
+)
+"""What it says where KV of one sequence does not fit in what is left for KV."""
+_OUT_OF_MEMORY: Final = re.compile("out of memory|allocate memory", re.IGNORECASE)
+"""What torch and the system say, whatever the memory was for."""
 _SIZES: Final = ("num_gpu_blocks_override", "kv_cache_memory_bytes")
 _NOT_STARTED: Final = "Engine core initialization failed"
 
@@ -57,8 +69,8 @@ def refusing(options: VllmOptions, folder: Path, *, is_cpu: bool) -> Iterator[No
 
     Raises:
         BackendUnavailable: Something it needs for that cannot be imported.
-        EngineError: There is too little memory for one sequence, or vLLM's process
-            ended and kept the reason to itself.
+        EngineError: There is too little memory, for one sequence or at all, or vLLM's
+            process ended and kept the reason to itself.
         ModelRefused: vLLM does not take the model.
     """
     try:
@@ -80,12 +92,10 @@ def refusing(options: VllmOptions, folder: Path, *, is_cpu: bool) -> Iterator[No
                 f"{_context(options)}",
                 engine=options.engine_name,
             ) from error
-        if "memory" in said.lower() or "kv cache" in said.lower():
+        short = _short_of_memory(said, options, is_cpu=is_cpu)
+        if short is not None:
             raise EngineError(
-                f"too little memory for {model}: "
-                f"{_advice(said, options, is_cpu=is_cpu)}; vLLM says: "
-                f"{_ADVICE.sub('', said)}",
-                engine=options.engine_name,
+                f"too little memory for {model}{short}", engine=options.engine_name
             ) from error
         raise ModelRefused(
             f"vLLM does not take {model}: {said}{_translated(said, options)}",
@@ -93,11 +103,20 @@ def refusing(options: VllmOptions, folder: Path, *, is_cpu: bool) -> Iterator[No
         ) from error
 
 
-def _advice(said: str, options: VllmOptions, *, is_cpu: bool) -> str:
+def _short_of_memory(said: str, options: VllmOptions, *, is_cpu: bool) -> str | None:
+    """Return what to do where memory is short, and what vLLM says; None if it is not.
+
+    What to set is told only where memory for KV is what is short, or asked too much of.
+    """
     size = _size(options, is_cpu=is_cpu)
     if any(words in said for words in _WANTS_MORE):
-        return f"lower {size}"
-    return f"raise {size} or lower {_context(options)}"
+        return f": lower {size}; vLLM says: {_ADVICE.sub('', said)}"
+    if any(words in said for words in _KV_LACKS):
+        advice = f"raise {size} or lower {_context(options)}"
+        return f": {advice}; vLLM says: {_ADVICE.sub('', said)}"
+    if _OUT_OF_MEMORY.search(said):
+        return f"; vLLM says: {said}{_translated(said, options)}"
+    return None
 
 
 def _size(options: VllmOptions, *, is_cpu: bool) -> str:
@@ -123,8 +142,12 @@ def _translated(said: str, options: VllmOptions) -> str:
     meant = [
         f"{theirs} here is {ours} ({getattr(options, ours)})"
         for theirs, ours in OURS.items()
-        if theirs != ours
-        and hasattr(options, ours)
-        and theirs in said.replace("-", "_")
+        if theirs != ours and hasattr(options, ours) and _speaks_of(theirs, said)
     ]
     return f" ({', '.join(meant)})" if meant else ""
+
+
+def _speaks_of(name: str, said: str) -> bool:
+    """Say whether an argument is named, as in code or as a flag, as a whole word."""
+    as_either = name.replace("_", "[-_]")
+    return re.search(rf"(?<!\w)(?<!\w-){as_either}(?!-?\w)", said) is not None
