@@ -19,13 +19,7 @@ from autellix.errors import EngineError
 class Process:
     """Stands for vLLM's process, with a scheduler that is not ours."""
 
-    def __init__(self, reason: str) -> None:
-        pool = SimpleNamespace(num_gpu_blocks=9)
-        scheduler = SimpleNamespace(
-            cache_config=SimpleNamespace(block_size=16),
-            kv_cache_manager=SimpleNamespace(block_pool=pool),
-        )
-        setattr(scheduler, WHY_NOT, reason)
+    def __init__(self, scheduler: Any) -> None:
         self.core = SimpleNamespace(scheduler=scheduler)
         self.engine_core = self
         self.vllm_config = SimpleNamespace()
@@ -43,11 +37,30 @@ class Process:
         self.is_ended = True
 
 
+LACKING = "this vLLM's Scheduler has no _preempt_request"
+STOCK = SimpleNamespace(
+    cache_config=SimpleNamespace(block_size=16),
+    kv_cache_manager=SimpleNamespace(block_pool=SimpleNamespace(num_gpu_blocks=9)),
+)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "reason"),
+    [
+        (SimpleNamespace(**{WHY_NOT: LACKING}), LACKING),
+        (STOCK, "its scheduler is a SimpleNamespace, which is not ours"),
+        (SimpleNamespace(), "its scheduler is a SimpleNamespace, which is not ours"),
+    ],
+    ids=["says why", "as vLLM's own", "unlike any"],
+)
 async def test_it_is_refused_with_the_reason_and_the_other_driver(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: Any, reason: str
 ) -> None:
-    """The error names engine, version, what is lacking, and the setting to change."""
-    process = Process("this vLLM's Scheduler has no _preempt_request")
+    """The error names engine, version, what is lacking, and the setting to change.
+
+    Whatever else the scheduler lacks: nothing more is asked of it.
+    """
+    process = Process(scheduler)
     installed = Installed(version="9.9", is_cpu=False)
     monkeypatch.setattr(own_process, "prepare", lambda: installed)
     monkeypatch.setattr(OwnProcessDriver, "_make", lambda *_: process)
@@ -61,7 +74,7 @@ async def test_it_is_refused_with_the_reason_and_the_other_driver(
         await driver.open()
     assert str(caught.value) == (
         "engine 'mine': driver 'async' has nothing to fall back to, and vLLM 9.9 "
-        "cannot be steered: this vLLM's Scheduler has no _preempt_request. "
+        f"cannot be steered: {reason}. "
         "With driver = 'in-process' it runs by vLLM's own priority"
     )
     await driver.close()

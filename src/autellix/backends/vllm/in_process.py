@@ -15,6 +15,7 @@ from autellix.backends.vllm.driver import News, Opened, samples_of
 from autellix.backends.vllm.environment import prepare
 from autellix.backends.vllm.faults import of_a_request
 from autellix.backends.vllm.observer import Observer, Seen
+from autellix.backends.vllm.remote import is_steered
 from autellix.backends.vllm.requests import prompt_of, sampling_params, watch
 from autellix.backends.vllm.shared_process import PROCESS, make_llm, unmake_llm
 from autellix.backends.vllm.steer import Steer
@@ -83,7 +84,7 @@ class InProcessDriver:
             caches_prefixes=bool(cache.enable_prefix_caching),
             vocabulary_tokens=config.model_config.get_vocab_size(),
             guides=not config.model_config.skip_tokenizer_init,
-            is_steered=hasattr(self._core.scheduler, "steering"),
+            is_steered=is_steered(self._core.scheduler),
         )
 
     async def close(self) -> None:
@@ -119,7 +120,7 @@ class InProcessDriver:
     async def steer(self, steer: Steer) -> None:
         """Say how to steer; no call is live."""
         scheduler: Any = self._core.scheduler
-        if hasattr(scheduler, "steering"):
+        if is_steered(scheduler):
             scheduler.steer(steer)
             return
         slots = scheduler.max_num_running_reqs

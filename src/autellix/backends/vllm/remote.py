@@ -44,12 +44,7 @@ def answer(core: Any, question: str, told: Any = None) -> Any:
     scheduler = core.scheduler
     match question:
         case "about":
-            cache = scheduler.cache_config
-            return {
-                "why_not": getattr(scheduler, WHY_NOT, None),
-                "blocks": scheduler.kv_cache_manager.block_pool.num_gpu_blocks,
-                "block_tokens": cache.block_size,
-            }
+            return _about(scheduler)
         case "steer":
             scheduler.steer(from_wire(told))
             return None
@@ -63,6 +58,24 @@ def answer(core: Any, question: str, told: Any = None) -> Any:
             return {"facts": facts, "statistics": to_wire(steering.statistics())}
         case _:
             raise ValueError(f"no such question: {question!r}")
+
+
+def is_steered(scheduler: Any) -> bool:
+    """Say whether our half of a scheduler of vLLM's is there."""
+    return hasattr(scheduler, "steering")
+
+
+def _about(scheduler: Any) -> dict[str, Any]:
+    """Return what an engine has to know of a scheduler: why not, if it is not ours."""
+    if not is_steered(scheduler):
+        kind = type(scheduler).__name__
+        not_ours = f"its scheduler is a {kind}, which is not ours"
+        return {"why_not": getattr(scheduler, WHY_NOT, not_ours)}
+    return {
+        "why_not": None,
+        "blocks": scheduler.kv_cache_manager.block_pool.num_gpu_blocks,
+        "block_tokens": scheduler.cache_config.block_size,
+    }
 
 
 def to_wire(thing: Steer | Ranking | EngineStatistics) -> dict[str, Any]:
