@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from autellix.evaluation import Result
 from autellix.evaluation.intervals import Interval, ratio
 from autellix.evaluation.measures import Measures, measures
-from autellix.evaluation.result import version_of
+from autellix.evaluation.result import codes_of, version_of
 from autellix.evaluation.table import interval
 from benchmarks.gittins.plan import (
     BASELINES,
@@ -137,16 +137,14 @@ class Figures:
 def report(plan: Plan, results: Mapping[Run, Result], command: str) -> str:
     """Return all figures and bounds."""
     figures = Figures(results)
-    codes = ", ".join(
-        f"`{code}`" for code in sorted({r.code for r in results.values()})
-    )
     distinct = {result.point.key: result for result in results.values()}.values()
+    code, is_of_one = codes_of(distinct)
     about = (
         f"{len(distinct)} runs, {plan.seeds} paired seeds, {plan.programs} programs a "
-        f"run (searches fewer), version `{version_of(distinct)}`, code {codes}."
+        f"run (searches fewer), version `{version_of(distinct)}`, code {code}."
     )
     lines = [f"Command: `{command}`", "", about, ""]
-    if len({result.code for result in distinct}) > 1:
+    if not is_of_one:
         lines += ["**Not all runs are of the same code.**", ""]
     lines += ["## Bounds", "", _NOTE, "", *_bounds(plan, figures), ""]
     lines += ["## Mean program latency, s", "", *_latencies(plan, figures)]

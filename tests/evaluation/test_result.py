@@ -6,7 +6,7 @@ import pytest
 
 from autellix.evaluation import Result
 from autellix.evaluation.lessons import Lessons
-from autellix.evaluation.result import version_of
+from autellix.evaluation.result import codes_of, version_of
 from autellix.evaluation.timeline import Timeline
 from tests.evaluation.builders import point, result, row
 from tests.evaluation.test_lessons import TABLE
@@ -70,3 +70,15 @@ def test_the_version_of_results_is_theirs_alone() -> None:
     assert version_of([one, two]) == version_of([two, slower])
     assert version_of([one, two]) != version_of([one])
     assert version_of([one]) != version_of([result(point(), ROWS[:1])])
+
+
+def test_results_are_of_one_code_whatever_each_policy_adds() -> None:
+    """A policy's own code is held against that of its other runs alone."""
+    plain, learned = (
+        result(point(policy="fcfs"), ROWS),
+        result(point(policy="gittins"), ROWS, policy_code="aaa"),
+    )
+    assert codes_of([plain, learned]) == ("`aaa` (gittins), `c0de` (simulated)", True)
+    newer = result(point(policy="gittins", seed=1), ROWS, policy_code="bbb")
+    assert not codes_of([plain, learned, newer])[1]
+    assert not codes_of([plain, result(point(seed=1), ROWS, code="other")])[1]

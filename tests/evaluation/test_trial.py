@@ -17,6 +17,10 @@ def test_the_same_point_has_the_same_result() -> None:
     first, second = (run_point(point(**BUSY, policy="plas")) for _ in range(2))
     assert first.outcome() == second.outcome()
     assert first.code == second.code
+    assert first.policy_code == "", "PLAS has no code that FCFS has not"
+    learned = run_point(point(**BUSY, policy="gittins"))
+    assert learned.code == first.code
+    assert learned.policy_code
 
 
 @pytest.mark.slow

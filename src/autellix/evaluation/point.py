@@ -233,6 +233,11 @@ class Point:
             raise ValueError(f"no point: {error}") from error
 
 
+def kind_of(named: Named) -> str:
+    """Return the name that a policy or balancer is installed under."""
+    return named if isinstance(named, str) else str(named["kind"])
+
+
 def label(named: Named) -> str:
     """Return a policy or balancer as tables name it: ``plas``, ``plas(beta=4)``.
 
@@ -245,7 +250,7 @@ def label(named: Named) -> str:
         for key, value in named.items()
         if key != "kind"
     )
-    return f"{named['kind']}({options})" if options else str(named["kind"])
+    return f"{kind_of(named)}({options})" if options else kind_of(named)
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from autellix.evaluation.lessons import Lessons
-from autellix.evaluation.point import Point
+from autellix.evaluation.point import Point, kind_of
 from autellix.evaluation.timeline import Timeline
 
 SCHEMA: Final = "autellix-result/1"
@@ -60,6 +60,7 @@ class Result:
     Attributes:
         point: What was run.
         code: Digest of the code that decides; equal code, equal results.
+        policy_code: Of the code that only this policy has; empty: it has none.
         saturation_per_s: Programs a second at which the engines are just full.
         rows: The programs, in order of arrival.
         wait_s: What the calls waited in sum, by reason (rule A9).
@@ -72,6 +73,7 @@ class Result:
 
     point: Point
     code: str
+    policy_code: str = ""
     saturation_per_s: float
     rows: Sequence[ProgramRow]
     wait_s: Mapping[str, float]
@@ -124,6 +126,7 @@ class Result:
         classes = sorted({row.program_class for row in self.rows})
         return {
             "code": self.code,
+            "policy_code": self.policy_code,
             "point": self.point.to_json(),
             "saturation_per_s": self.saturation_per_s,
             "cpu_s": round(self.cpu_s, 3),
@@ -148,7 +151,7 @@ class Result:
     def outcome(self) -> str:
         """Return what a repetition must give again, as text; pictures aside."""
         told = self._told()
-        del told["cpu_s"], told["code"]
+        del told["cpu_s"], told["code"], told["policy_code"]
         return json.dumps(told, sort_keys=True)
 
 
@@ -158,6 +161,20 @@ def version_of(results: Iterable[Result]) -> str:
     for outcome in sorted(result.outcome() for result in results):
         digest.update(outcome.encode())
     return digest.hexdigest()[:12]
+
+
+def codes_of(results: Iterable[Result]) -> tuple[str, bool]:
+    """Return the code that results come from, as told, and whether it is of one kind.
+
+    It is not where two results differ in the code that both have.
+    """
+    codes: set[tuple[str, str]] = set()
+    for result in results:
+        codes.add((result.point.setup.backend, result.code))
+        if result.policy_code:
+            codes.add((kind_of(result.point.policy), result.policy_code))
+    told = ", ".join(f"`{code}` ({whose})" for whose, code in sorted(codes))
+    return told, len(codes) == len({whose for whose, _ in codes})
 
 
 def _rounded(value: Any) -> Any:

@@ -9,7 +9,7 @@ from autellix.evaluation.comparison import Cell, Setting, settings_of
 from autellix.evaluation.equal_latency import Curve, carried
 from autellix.evaluation.measures import Measures, breakdown
 from autellix.evaluation.point import label
-from autellix.evaluation.result import SCHEMA, version_of
+from autellix.evaluation.result import SCHEMA, codes_of, version_of
 
 if TYPE_CHECKING:
     from autellix.evaluation.intervals import Interval
@@ -40,15 +40,13 @@ def report(sweeps: Sequence[tuple[Sweep, Sequence[Result]]], command: str) -> st
     everything = {
         result.point.key: result for _, results in sweeps for result in results
     }
-    codes = {(one.point.setup.backend, one.code) for one in everything.values()}
-    code = ", ".join(f"`{name}` ({backend})" for backend, name in sorted(codes))
-    is_mixed = len(codes) > len({backend for backend, _ in codes})
+    code, is_of_one = codes_of(everything.values())
     version = version_of(everything.values())
     lines = [
         f"Command: `{command}`",
         "",
         f"Results: {SCHEMA}, {len(everything)} runs, version `{version}`, code {code}.",
-        *(["**Not all runs are of the same code.**"] if is_mixed else []),
+        *([] if is_of_one else ["**Not all runs are of the same code.**"]),
         "",
         _NOTES,
     ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from autellix.config.plugins import balancer_from, policy_from
 from autellix.evaluation.alone import alone_s
 from autellix.evaluation.lessons import Lessons
+from autellix.evaluation.point import Point, kind_of
 from autellix.evaluation.programs import (
     arrivals_of,
     programs_of,
@@ -31,14 +32,13 @@ from autellix.workloads.saturation import offered_ns
 
 if TYPE_CHECKING:
     from autellix.backends.protocol import Engine
-    from autellix.evaluation.point import Point
     from autellix.workloads.trace import TraceProgram
 
 _NS_PER_S: Final = 1_000_000_000
 _DRAWN_SEED: Final = 0  # one run is drawn, and to listen costs a little
 _DECIDES: Final = (
     "core/*.py",
-    "policies/**/*.py",
+    "policies/*.py",
     "balancers/*.py",
     "runtime/*.py",
     "backends/*.py",
@@ -94,7 +94,8 @@ async def serve_point(point: Point, engines: Sequence[Engine] | None = None) -> 
         cpu_s = time.process_time() - began_s
     return Result(
         point=point,
-        code=code_digest(point.setup.backend),
+        code=code_digest(*_DECIDES, f"backends/{point.setup.backend}/*.py"),
+        policy_code=code_digest(f"policies/{kind_of(point.policy)}/*.py"),
         saturation_per_s=per_s,
         rows=_rows(point, programs, replayed),
         wait_s={reason.value: s for reason, s in seen.wait_s.items()},
@@ -106,14 +107,14 @@ async def serve_point(point: Point, engines: Sequence[Engine] | None = None) -> 
 
 
 @cache
-def code_digest(backend: str) -> str:
-    """Return a short name of the code that results on a backend follow from."""
+def code_digest(*patterns: str) -> str:
+    """Return a short name of the code in files of the package; of none, nothing."""
     package = Path(__file__).parents[1]
+    paths = [path for pattern in patterns for path in sorted(package.glob(pattern))]
     digest = hashlib.sha256()
-    for pattern in (*_DECIDES, f"backends/{backend}/*.py"):
-        for path in sorted(package.glob(pattern)):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12] if paths else ""
 
 
 def _size_s(point: Point) -> Callable[[TraceProgram], float]:
