@@ -52,6 +52,28 @@ def test_results_table_and_pictures_are_made(
 
 
 @pytest.mark.slow
+def test_without_jobs_it_shows_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables and pictures of runs that are there; none is run."""
+    out = tmp_path / "out"
+    assert main(["bench", *SMALL, "--out", str(out), "--jobs", "0"]) == ExitCode.OK
+    printed = capsys.readouterr()
+    assert f"there are no results of these runs in {out}" in printed.err
+    assert not lines_in(out)
+    main(["bench", *SMALL, "--out", str(out)])
+    before = lines_in(out)
+    (out / "results.jsonl").write_text(f"{before[0]}\n")
+    for picture in out.glob("*.png"):
+        picture.unlink()
+    capsys.readouterr()
+    assert main(["bench", *SMALL, "--out", str(out), "--jobs", "0"]) == ExitCode.OK
+    assert f"(1 of {len(before)} runs)" in capsys.readouterr().out
+    assert lines_in(out) == before[:1]
+    assert list(out.glob("*.png"))
+
+
+@pytest.mark.slow
 def test_interrupted_it_keeps_what_has_ended_and_goes_on_there(tmp_path: Path) -> None:
     """Ctrl-C reaches all processes; none is left behind, and the code is 130."""
     out = tmp_path / "out"
@@ -105,7 +127,7 @@ def test_what_cannot_be_is_told_in_a_line(
     assert not lines_in(out)
 
 
-@pytest.mark.parametrize("flag", ["--loads=a", "--jobs=0", "--arrivals=fish"])
+@pytest.mark.parametrize("flag", ["--loads=a", "--jobs=-1", "--arrivals=fish"])
 def test_wrong_usage_shows_the_usage(
     flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

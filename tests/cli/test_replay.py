@@ -55,6 +55,25 @@ def test_regret_is_against_the_oracle_with_the_same_engines() -> None:
     assert two.splitlines()[2].endswith("+50.0%")
 
 
+def test_each_balancer_has_an_oracle_of_its_own() -> None:
+    """Regret is that of the order, not of the engine chosen."""
+    found = regrets(
+        [
+            result(point(policy=policy, balancer=balancer), [row(s)])
+            for balancer, policy, s in (
+                ("round-robin", "fcfs", 8.0),
+                ("round-robin", "srpt", 4.0),
+                ("least-loaded", "fcfs", 3.0),
+                ("least-loaded", "srpt", 2.0),
+            )
+        ]
+    )
+    one, two = found.split("\n\n")
+    assert one.startswith("chat, balancer round-robin\n")
+    assert one.splitlines()[2].endswith("+100.0%")
+    assert two.splitlines()[2].endswith("+50.0%")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("load", [None, "2.0"])
 def test_a_recording_is_run_under_each_policy_and_the_oracle(

@@ -38,8 +38,8 @@ def test_what_pictures_are_made_of_comes_back_and_is_no_outcome() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema": "autellix-result/0"}, "schema 'autellix-result/0' is unknown"),
-        ({"rows": [[7, 1]]}, "no result"),
+        ({"schema": "autellix-result/1"}, "schema 'autellix-result/1' is unknown"),
+        ({"programs": {"classes": ["chat"], "program_class": [7]}}, "no result"),
         ({"point": 3}, "no result|no point"),
         ({"extra": 1}, "no result"),
         ({"timeline": {}}, "no result"),

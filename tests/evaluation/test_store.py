@@ -59,3 +59,42 @@ def test_a_folder_that_cannot_be_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="no results can be put there"):
         Store.open(tmp_path / "file" / "results.jsonl")
+
+
+def test_packed_results_are_there_as_if_they_were_not(path: Path) -> None:
+    """And the same results make the same file, whatever the order they came in."""
+    lines = path.read_text().splitlines(keepends=True)
+    Store.open(path).pack()
+    assert not path.exists()
+    store = Store.open(path)
+    packed = store.packed.read_bytes()
+    assert store.missing(POINTS) == POINTS[2:]
+    store.add(result(POINTS[2], [row(3.0)]))
+    assert [one.point.seed for one in Store.open(path).of(POINTS)] == [0, 1, 2]
+    path.write_text("".join(reversed(lines)))
+    Store.open(path).pack()
+    assert path.with_name("results.jsonl.xz").read_bytes() == packed
+
+
+def test_a_later_result_counts_more_than_a_packed_one(path: Path) -> None:
+    """So that a run can be done again."""
+    Store.open(path).pack()
+    Store.open(path).add(result(POINTS[0], [row(9.0)]))
+    (found,) = Store.open(path).of(POINTS[:1])
+    assert found.rows[0].latency_s == 9.0
+
+
+def test_a_packed_file_that_is_none_is_an_error(path: Path) -> None:
+    """Not a reason to run it all again."""
+    path.with_name("results.jsonl.xz").write_bytes(b"what?")
+    with pytest.raises(ConfigError, match=r"results.jsonl.xz cannot be read"):
+        Store.open(path)
+
+
+def test_a_truncated_packed_file_is_an_error(path: Path) -> None:
+    """Half of it is not all there is."""
+    store = Store.open(path)
+    store.pack()
+    store.packed.write_bytes(store.packed.read_bytes()[:-20])
+    with pytest.raises(ConfigError, match=r"results.jsonl.xz cannot be read"):
+        Store.open(path)

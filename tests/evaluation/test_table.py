@@ -64,7 +64,7 @@ def test_a_report_says_where_it_comes_from() -> None:
     sweep, results = made()
     whole = report([(sweep, results)], "autellix bench --x")
     assert "Command: `autellix bench --x`" in whole
-    assert "autellix-result/1, 8 runs, version `" in whole
+    assert "autellix-result/2, 8 runs, version `" in whole
     assert "## made\n" in whole
     part = report([(sweep, results[:3])], "c")
     assert "## made (3 of 8 runs)" in part
@@ -106,3 +106,16 @@ def test_pictures_are_drawn(tmp_path: Path, loads: list[float]) -> None:
     (setting,) = settings_of(results, "fcfs")
     draw(setting, "title", tmp_path / "a" / "one.png")
     assert (tmp_path / "a" / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_balancers_are_compared_side_by_side() -> None:
+    """As lines of one table, by the first; a policy is named where there are two."""
+    balancers = ["round-robin", "locality-aware"]
+    _, results = made(policies=["plas"], balancers=balancers)
+    (setting,) = settings_of(results, "plas")
+    assert setting.policies == balancers
+    assert setting.baseline == "round-robin"
+    _, results = made(balancers=balancers)
+    (setting,) = settings_of(results, "fcfs")
+    assert setting.baseline == "fcfs, round-robin"
+    assert "plas, locality-aware" in setting.policies

@@ -40,7 +40,7 @@ class BenchOptions:
         config: A file of sweeps; None: the one sweep that ``table`` describes.
         table: What was typed, as a sweep's table in such a file.
         out: Folder of results, table and pictures.
-        jobs: Simulated runs at a time.
+        jobs: Simulated runs at a time; 0: nothing is run, what there is is shown.
         command: What was typed.
     """
 
@@ -61,9 +61,13 @@ def bench(options: BenchOptions) -> ExitCode:
     else:
         sweeps = sweeps_in(options.config)
     store = Store.open(options.out / _RESULTS)
-    code = run_sweeps(sweeps, store, jobs=options.jobs)
+    code = ExitCode.OK
+    if options.jobs:
+        code = run_sweeps(sweeps, store, jobs=options.jobs)
     results = [(sweep, store.of(sweep.points)) for sweep in sweeps]
-    if any(found for _, found in results):
+    if not any(found for _, found in results):
+        say(f"there are no results of these runs in {options.out}")
+    else:
         text = report(results, options.command)
         (options.out / _TABLE).write_text(text, encoding="utf-8")
         print(text, flush=True)

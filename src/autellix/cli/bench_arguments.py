@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from autellix.cli.bench import BenchOptions
-from autellix.cli.numbers import positive
+from autellix.cli.numbers import positive, whole
 from autellix.cli.replay import ORACLE, ReplayOptions
 from autellix.errors import ConfigError
 from autellix.evaluation.point import Arrival
@@ -18,6 +18,7 @@ from autellix.evaluation.point import Arrival
 T = TypeVar("T")
 
 _OUT: Final = Path("autellix-bench")
+_JOBS: Final = os.cpu_count() or 1
 _POLICIES: Final = "fcfs,program-fcfs,mlfq,plas,atlas"
 _DEFAULTS: Final = {
     "name": "bench",
@@ -83,6 +84,13 @@ def add_bench(
     )
     _add_engine(bench)
     add(
+        "--jobs",
+        type=whole,
+        default=_JOBS,
+        metavar="N",
+        help="runs at a time (one a core); 0: only show the results there are",
+    )
+    add(
         "--out",
         type=Path,
         default=_OUT,
@@ -123,6 +131,7 @@ def add_replay(
     add("--balancers", type=_list(str), metavar="B", help="(locality-aware)")
     add("--programs", type=int, metavar="N", help="so many of them (all)")
     _add_engine(replay)
+    add("--jobs", type=positive, default=_JOBS, metavar="N", help="runs at a time")
     add("--out", type=Path, metavar="DIR", help="folder that keeps the results (none)")
 
 
@@ -173,13 +182,6 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     add("--no-prefix-cache", action="store_true", help="reuse no KV of earlier calls")
     add("--longest", type=int, metavar="N", help="leave out programs with longer calls")
     add("--gaps", metavar="MODEL", help="draw gaps not recorded: wikipedia, shell, …")
-    add(
-        "--jobs",
-        type=positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="runs at a time (one a core)",
-    )
 
 
 def _table(typed: argparse.Namespace) -> dict[str, Any]:

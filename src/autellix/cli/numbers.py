@@ -14,3 +14,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive integer: {text!r}")
     return int(text)
+
+
+def whole(text: str) -> int:
+    """Return an integer from 0 on.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be an integer from 0 on: {text!r}")
+    return int(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from autellix.evaluation.equal_latency import Curve
     from autellix.evaluation.result import Result
 
+_Contestant: TypeAlias = tuple[str, str]
+"""Policy and balancer, by their labels."""
+
 
 @attrs.frozen(kw_only=True)
 class Cell:
     """One policy at one load: a run for each seed.
 
     Attributes:
-        policy: As tables name it.
+        policy: As tables name it; where balancers are compared, with its balancer.
         load: None where no load sets the rate.
         results: By seed.
         by_seed: The same runs in figures.
@@ -55,7 +58,7 @@ class Setting:
 
     Attributes:
         title: Its workload, and what else tells it from the other settings.
-        baseline: Policy that the others are compared with.
+        baseline: Policy that the others are compared with, as tables name it.
         cells: By load, then policy, both in the order of the sweep.
     """
 
@@ -113,8 +116,10 @@ def settings_of(results: Sequence[Result], baseline: str) -> list[Setting]:
 
     Args:
         results: Of one sweep, in its order.
-        baseline: The policy to compare with.
+        baseline: The policy to compare with; of several balancers, under the first.
     """
+    names = _names(results)
+    first = (name for (policy, _), name in names.items() if policy == baseline)
     grouped: dict[str, list[Result]] = {}
     told: dict[str, dict[str, Any]] = {}
     for result in results:
@@ -128,21 +133,39 @@ def settings_of(results: Sequence[Result], baseline: str) -> list[Setting]:
         for key in about
         if len({repr(other.get(key)) for other in told.values()}) > 1
     }
+    against = next(first, baseline)
     return [
         Setting(
             title=_title(group[0], told[name], varied),
-            baseline=baseline,
-            cells=_cells(group),
+            baseline=against,
+            cells=_cells(group, names),
         )
         for name, group in grouped.items()
     ]
 
 
-def _cells(results: Sequence[Result]) -> dict[float | None, dict[str, Cell]]:
+def _names(results: Sequence[Result]) -> Mapping[_Contestant, str]:
+    """Return what tables call policies and balancers: what tells them apart."""
+    found = dict.fromkeys(_contestant(result) for result in results)
+    policies, balancers = ({pair[side] for pair in found} for side in (0, 1))
+    if len(balancers) < 2:
+        return {pair: pair[0] for pair in found}
+    if len(policies) < 2:
+        return {pair: pair[1] for pair in found}
+    return {pair: ", ".join(pair) for pair in found}
+
+
+def _contestant(result: Result) -> _Contestant:
+    return label(result.point.policy), label(result.point.balancer)
+
+
+def _cells(
+    results: Sequence[Result], names: Mapping[_Contestant, str]
+) -> dict[float | None, dict[str, Cell]]:
     runs: dict[float | None, dict[str, dict[int, Result]]] = {}
     for result in results:
         at_load = runs.setdefault(result.point.load, {})
-        by_seed = at_load.setdefault(label(result.point.policy), {})
+        by_seed = at_load.setdefault(names[_contestant(result)], {})
         by_seed[result.point.seed] = result
     return {
         load: {
@@ -154,7 +177,7 @@ def _cells(results: Sequence[Result]) -> dict[float | None, dict[str, Cell]]:
 
 
 def _about(result: Result) -> dict[str, Any]:
-    """Return what a point says but for policy, load and seed; by dotted names."""
+    """Return what is not compared, load and seed aside; by dotted names."""
     point = result.point
     setup = point.setup
     return {
@@ -162,7 +185,6 @@ def _about(result: Result) -> dict[str, Any]:
         "arrivals": point.arrivals.value,
         "limit": point.limit,
         "engines": setup.engines,
-        "balancer": label(point.balancer),
         "backend": setup.backend,
         "preset": setup.preset,
         **attrs.asdict(point.workload),

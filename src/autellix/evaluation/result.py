@@ -13,7 +13,7 @@ from autellix.evaluation.lessons import Lessons
 from autellix.evaluation.point import Point, kind_of
 from autellix.evaluation.timeline import Timeline
 
-SCHEMA: Final = "autellix-result/1"
+SCHEMA: Final = "autellix-result/2"
 """Changes when old lines cannot be read any more, or mean something else."""
 
 _DIGITS: Final = 6  # microseconds
@@ -107,8 +107,7 @@ class Result:
             key = value.pop("key")
             if schema != SCHEMA:
                 raise ValueError(f"schema {schema!r} is unknown; known: {SCHEMA!r}")
-            classes = value.pop("classes")
-            rows = [ProgramRow(classes[row[0]], *row[1:]) for row in value["rows"]]
+            rows = _rows_from(value.pop("programs"))
             point = Point.from_json(value["point"])
             shown = {
                 name: kind.from_json(value[name])
@@ -123,7 +122,6 @@ class Result:
         return result
 
     def _told(self) -> dict[str, Any]:
-        classes = sorted({row.program_class for row in self.rows})
         return {
             "code": self.code,
             "policy_code": self.policy_code,
@@ -132,11 +130,7 @@ class Result:
             "cpu_s": round(self.cpu_s, 3),
             "wait_s": {why: round(s, _DIGITS) for why, s in self.wait_s.items()},
             "counts": dict(self.counts),
-            "classes": classes,
-            "rows": [
-                [classes.index(row.program_class), *map(_rounded, row[1:])]
-                for row in self.rows
-            ],
+            "programs": _columns(self.rows),
         }
 
     def _shown(self) -> dict[str, Any]:
@@ -175,6 +169,21 @@ def codes_of(results: Iterable[Result]) -> tuple[str, bool]:
             codes.add((kind_of(result.point.policy), result.policy_code))
     told = ", ".join(f"`{code}` ({whose})" for whose, code in sorted(codes))
     return told, len(codes) == len({whose for whose, _ in codes})
+
+
+def _columns(rows: Sequence[ProgramRow]) -> dict[str, Any]:
+    """Return rows as columns; many are those of other runs too, so files pack well."""
+    names = sorted({row.program_class for row in rows})
+    classes, *others = zip(*rows, strict=True)
+    told = [[names.index(name) for name in classes]]
+    told += [[_rounded(value) for value in column] for column in others]
+    return {"classes": names, **dict(zip(ProgramRow._fields, told, strict=True))}
+
+
+def _rows_from(columns: Mapping[str, Any]) -> list[ProgramRow]:
+    first, *others = (columns[name] for name in ProgramRow._fields)
+    classes = [columns["classes"][index] for index in first]
+    return [ProgramRow(*row) for row in zip(classes, *others, strict=True)]
 
 
 def _rounded(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Results in a file, a line each: what is there need not be run again."""
+"""Results in a file, a line each: what is there need not be run again.
+
+Results that are published lie packed beside it, and are read with it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Store:
-    """A file of results; it may not be there yet.
+    """A file of results, and one of packed results beside it; neither need be there.
 
     A line is there as a whole or not at all: what an interrupt left in the middle of
     one is cut off when the file is opened.
@@ -50,9 +53,25 @@ class Store:
             raise ConfigError(
                 f"{path}: no results can be put there: {error.strerror}"
             ) from error
-        for number, line in enumerate(whole.splitlines(), start=1):
-            store._take(number, line)
+        store._take_all(store.packed, store._unpacked())
+        store._take_all(path, whole)
         return store
+
+    @property
+    def packed(self) -> Path:
+        """The file of packed results."""
+        return self.path.with_name(f"{self.path.name}.xz")
+
+    def pack(self) -> None:
+        """Put all results into the packed file, in the order of their keys."""
+        import lzma  # noqa: PLC0415 - Pythons built by hand may lack it
+
+        lines = [self._results[key].to_line() for key in sorted(self._results)]
+        content = "".join(f"{line}\n" for line in lines).encode()
+        written = self.packed.with_suffix(".part")
+        written.write_bytes(lzma.compress(content, preset=9))
+        written.replace(self.packed)
+        self.path.unlink()
 
     def add(self, result: Result) -> None:
         """Write a result; it is on the disk when this returns."""
@@ -72,12 +91,23 @@ class Store:
         keys = dict.fromkeys(point.key for point in points)
         return [self._results[key] for key in keys if key in self._results]
 
-    def _take(self, number: int, line: bytes) -> None:
+    def _unpacked(self) -> bytes:
+        if not self.packed.exists():
+            return b""
+        import lzma  # noqa: PLC0415 - Pythons built by hand may lack it
+
         try:
-            result = Result.from_line(line.decode())
-        except ValueError as error:
-            raise ConfigError(
-                f"{self.path}:{number}: {error}; take another folder, or move the file "
-                "away"
-            ) from error
-        self._results[result.point.key] = result
+            return lzma.decompress(self.packed.read_bytes())
+        except (OSError, lzma.LZMAError) as error:
+            raise ConfigError(f"{self.packed} cannot be read: {error}") from error
+
+    def _take_all(self, path: Path, content: bytes) -> None:
+        for number, line in enumerate(content.splitlines(), start=1):
+            try:
+                result = Result.from_line(line.decode())
+            except ValueError as error:
+                raise ConfigError(
+                    f"{path}:{number}: {error}; take another folder, or move the file "
+                    "away"
+                ) from error
+            self._results[result.point.key] = result
