@@ -32,6 +32,7 @@ import anyio
 import attrs
 
 from autellix.backends.simulated.preset_file import read_preset
+from autellix.cli.numbers import positive, whole
 from autellix.cli.toml_text import toml_lines
 from autellix.evaluation import Point, Store, run_missing
 from autellix.evaluation.calibration import Clock, calibrated
@@ -57,6 +58,7 @@ _POLICIES: Final[Mapping[str, Any]] = MappingProxyType(
         else {"kind": name, "ladder": _LADDER}
         for name in ("fcfs", "program-fcfs", "mlfq", "plas", "atlas")
     }
+    | {"gittins": "gittins"}  # its steps follow from what a step costs
 )
 _LIMITS: Final = {"slots": 4, "token_budget": 256}
 _KV: Final = {"kv_tokens": 16_384, "host_tokens": 32_768, "block_tokens": 16}
@@ -86,7 +88,10 @@ _SIMULATED: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 )
 _ENGINES: Final[Mapping[str, int]] = MappingProxyType({"torch": 2, "vllm": 1})
 _COMPARED: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
-    {"torch": tuple(_POLICIES), "vllm": ("fcfs", "plas")}
+    {
+        "torch": ("fcfs", "program-fcfs", "mlfq", "plas", "atlas"),
+        "vllm": ("fcfs", "plas"),
+    }
 )
 _CHAINS: Final = frozenset({"chat"})
 """Workloads of chains: ATLAS is PLAS there, and is left out."""
@@ -141,7 +146,7 @@ def _pairs(
     real_setup, simulated_setup = (
         setup_from(
             {"backend": name, **options, "costs": costs},
-            engines=_ENGINES[backend],
+            engines=arguments.engines or _ENGINES[backend],
             path="engine",
         )
         for name, options in (
@@ -150,7 +155,12 @@ def _pairs(
         )
     )
     points: list[Point] = []
-    for name in ("chat", "mixed"):
+    for name, programs in (
+        ("chat", arguments.chat_programs),
+        ("mixed", arguments.mixed_programs),
+    ):
+        if not programs:
+            continue
         sweep = sweep_from(
             {
                 "workloads": [str(small_workload(name, arguments.out))],
@@ -161,7 +171,7 @@ def _pairs(
                 ],
                 "loads": [arguments.load],
                 "seeds": arguments.seeds,
-                "programs": getattr(arguments, f"{name}_programs"),
+                "programs": programs,
             }
         )
         points += sweep.points
@@ -267,17 +277,26 @@ def _arguments() -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder of results")
     add("--backend", choices=tuple(_REAL), default="torch")
     add("--clock", type=Clock, choices=tuple(Clock), default=Clock.WALL)
-    add("--policies", type=lambda text: text.split(","), help="(as the backend has)")
+    add("--policies", type=_policies, help=f"of {', '.join(_POLICIES)}")
+    add("--engines", type=positive, help="how many (torch 2, vllm 1)")
     add("--load", type=float, default=4.0, help="multiple of saturation (4)")
     add("--seeds", type=int, default=7)
-    add("--chat-programs", type=int, default=18)
-    add("--mixed-programs", type=int, default=9)
+    add("--chat-programs", type=whole, default=18, help="in each run (18); 0: no chat")
+    add("--mixed-programs", type=whole, default=9, help="(9)")
     add("--rounds", type=int, default=5, help="of the calibration of --clock cpu")
     add("--rehearse", action="store_true", help="only simulate, and tell how long")
     arguments = parser.parse_args()
     if arguments.clock is Clock.CPU and arguments.backend != "torch":
         parser.error("--clock cpu is for torch engines")
     return arguments
+
+
+def _policies(text: str) -> Sequence[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in _POLICIES:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {list(_POLICIES)}")
+    return names
 
 
 if __name__ == "__main__":
