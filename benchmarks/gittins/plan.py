@@ -86,7 +86,7 @@ class Plan:
 
     @_setup.default
     def _one_engine(self) -> Setup:
-        return setup_from({}, engines=1, path="engine")
+        return setup_from({"block_tokens": 32}, engines=1, path="engine")
 
     def first(self) -> dict[Run, Point]:
         """Return the runs that need no other to have been before."""
