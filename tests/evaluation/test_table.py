@@ -45,6 +45,21 @@ def test_policies_are_compared_with_the_first_by_load() -> None:
     assert "| 2 | fcfs | 100 |  |" in text
 
 
+def test_ratios_of_all_settings_come_first() -> None:
+    """The baseline's own figures beside them; nothing where nothing was run."""
+    sweep, results = made(engine=[{"slots": 4}, {"slots": 8}])
+    lines = report([(sweep, results[:-1])], "c").splitlines()
+    start = lines.index("| setting | load | fcfs | plas |")
+    assert lines[start + 2 : start + 6] == [
+        "| chat, slots 4 | 0.5 | 1.00 s; 0.100; 0.100 | 1.00; 1.00; 1.00 |",
+        "| chat, slots 4 | 2 | 100 s; 10.0; 10.0 | 0.10; 0.10; 0.10 |",
+        "| chat, slots 8 | 0.5 | 1.00 s; 0.100; 0.100 | 1.00; 1.00; 1.00 |",
+        "| chat, slots 8 | 2 | 100 s; 10.0; 10.0 | 0.10; 0.10; 0.10 |",
+    ]
+    unpaired = report([(sweep, [results[0], results[-1]])], "c")
+    assert "| chat, slots 8 | 2 |  |  |" in unpaired
+
+
 def test_throughput_at_equal_latency_is_shown() -> None:
     """PLAS reaches twice its idle latency at a higher load."""
     text = report([made()], "c")

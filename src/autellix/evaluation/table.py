@@ -25,8 +25,10 @@ _NOTES: Final = """\
 Load: offered work by what the engines can do in full batches. s/token: latency of a
 program by the tokens it generated, mean over programs. "x": as a multiple of the first
 policy's, geometric mean over paired seeds, in brackets the middle 95 % of resampled
-seeds (too narrow where seeds are few). Fairness: Jain's index of the slowdowns.
-Every run is drained: past saturation ratios depend on how many programs there are.
+seeds (too narrow where seeds are few). The first table of each part has mean latency,
+s/token and P99 of s/token, as multiples of the first policy's. Fairness: Jain's index
+of the slowdowns. Every run is drained: past saturation ratios depend on how many
+programs there are.
 """
 
 
@@ -57,9 +59,44 @@ def report(sweeps: Sequence[tuple[Sweep, Sequence[Result]]], command: str) -> st
         total = len({point.key for point in sweep.points})
         part = "" if done == total else f" ({done} of {total} runs)"
         lines += [f"## {sweep.name}{part}", ""]
-        for setting in settings_of(results, label(sweep.baseline)):
+        settings = settings_of(results, label(sweep.baseline))
+        lines += _in_short(settings)
+        for setting in settings:
             lines += _setting(setting)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _in_short(settings: Sequence[Setting]) -> Iterator[str]:
+    """Yield the ratios of all settings, a line each load: what to look at first."""
+    policies = list(dict.fromkeys(name for one in settings for name in one.policies))
+    rows = [
+        [
+            setting.title,
+            _load(load),
+            *(_brief(setting, load, name) for name in policies),
+        ]
+        for setting in settings
+        for load in setting.cells
+    ]
+    if len(policies) > 1:
+        yield from _table(["setting", "load", *policies], rows)
+
+
+def _brief(setting: Setting, load: float | None, policy: str) -> str:
+    """Return mean latency, s/token and its P99: as multiples, or of the baseline."""
+    figures: tuple[_Figure, ...] = (
+        lambda m: m.latency_mean_s,
+        lambda m: m.token_mean_s,
+        lambda m: m.token_p99_s,
+    )
+    cell = setting.cells[load].get(policy)
+    if cell is None:
+        return ""
+    if policy == setting.baseline:
+        mean, token, tail = (_number(cell.mean(figure)) for figure in figures)
+        return f"{mean} s; {token}; {tail}"
+    found = [setting.against_baseline(cell, figure) for figure in figures]
+    return "; ".join(f"{one.value:.2f}" for one in found if one is not None)
 
 
 def _setting(setting: Setting) -> Iterator[str]:
