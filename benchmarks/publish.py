@@ -10,8 +10,10 @@ reads as well: who has it goes on from there, or draws other tables and pictures
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from autellix.errors import ConfigError
 from autellix.evaluation import Store
 
 
@@ -21,8 +23,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="as given to --out")
-    store = Store.open(parser.parse_args().folder / "results.jsonl")
-    store.pack()
+    path = parser.parse_args().folder / "results.jsonl"
+    try:
+        store = Store.open(path, to_add=False)
+        store.pack()
+    except ConfigError as error:
+        sys.exit(str(error))
     print(f"{store.packed}: {store.packed.stat().st_size / 2**20:.1f} MiB")
 
 

@@ -7,8 +7,8 @@ Chat and Mixed, scaled down (``benchmarks/real_workloads.py``), past saturation;
 policy serves the programs and arrivals of each seed, one policy after the other, so
 that what the machine does meanwhile meets all of them. Simulated runs come first, and
 say how long the real ones will take. Interrupted, the same command goes on where it
-was. What comes out stands in OUT/comparison.md: by how much simulations are off, and
-whether they rank policies as real engines do.
+was. What comes out stands in OUT/comparison-CLOCK.md: by how much simulations are off,
+and whether they rank policies as real engines do.
 
 ``--clock cpu`` is for a machine that does other work: torch engines compute one after
 the other under virtual time, and a step lasts the CPU time it really takes
@@ -159,16 +159,17 @@ def _pairs(
         ("chat", arguments.chat_programs),
         ("mixed", arguments.mixed_programs),
     ):
-        if not programs:
+        compared = [
+            _POLICIES[policy]
+            for policy in policies
+            if policy != "atlas" or name not in _CHAINS
+        ]
+        if not programs or not compared:
             continue
         sweep = sweep_from(
             {
                 "workloads": [str(small_workload(name, arguments.out))],
-                "policies": [
-                    _POLICIES[policy]
-                    for policy in policies
-                    if policy != "atlas" or name not in _CHAINS
-                ],
+                "policies": compared,
                 "loads": [arguments.load],
                 "seeds": arguments.seeds,
                 "programs": programs,
@@ -277,7 +278,8 @@ def _arguments() -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder of results")
     add("--backend", choices=tuple(_REAL), default="torch")
     add("--clock", type=Clock, choices=tuple(Clock), default=Clock.WALL)
-    add("--policies", type=_policies, help=f"of {', '.join(_POLICIES)}")
+    known = ", ".join(_POLICIES)
+    add("--policies", type=_policies, help=f"of {known} (as the backend has)")
     add("--engines", type=positive, help="how many (torch 2, vllm 1)")
     add("--load", type=float, default=4.0, help="multiple of saturation (4)")
     add("--seeds", type=int, default=7)
@@ -288,6 +290,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.clock is Clock.CPU and arguments.backend != "torch":
         parser.error("--clock cpu is for torch engines")
+    if not arguments.chat_programs + arguments.mixed_programs:
+        parser.error("no programs are left: see --chat-programs, --mixed-programs")
     return arguments
 
 

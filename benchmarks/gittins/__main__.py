@@ -4,8 +4,8 @@
     python -m benchmarks.gittins --out gittins-small --seeds 3 --programs 400
 
 On simulated engines in virtual time. Interrupted and asked again, it goes on where it
-was. In the folder are ``results.jsonl`` (as ``autellix bench`` writes it), ``table.md``
-(also printed) and ``regret.png``.
+was. In the folder are ``results.jsonl`` (as ``autellix bench`` writes it),
+``bounds.md`` (also printed) and ``regret.png``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from autellix.cli.exit_codes import ExitCode
 from autellix.errors import AutellixError
 from autellix.evaluation import Store, Sweep
 from benchmarks.gittins.bounds import report
-from benchmarks.gittins.plan import BASELINES, CHOSEN_ON, REPORTED, Plan
+from benchmarks.gittins.plan import CHOSEN_ON, REPORTED, Plan
 from benchmarks.gittins.regret import draw
 
 TRACES = Path(__file__).parents[2].parent / "shared" / "traces"
@@ -41,14 +41,14 @@ def main() -> ExitCode:
     code = ExitCode.OK
     for stage in (plan.first, lambda: plan.second(store)):
         points = list(stage().values())
-        sweep = Sweep(name="gittins", baseline=BASELINES[0], points=points)
+        sweep = Sweep(name="gittins", points=points)
         if code is ExitCode.OK:
             code = run_sweeps([sweep], store, jobs=typed.jobs)
     results = plan.results(store)
     if results:
         command = shlex.join(["python", "-m", "benchmarks.gittins", *sys.argv[1:]])
         text = report(plan, results, command)
-        (typed.out / "table.md").write_text(text, encoding="utf-8")
+        (typed.out / "bounds.md").write_text(text, encoding="utf-8")
         print(text)
         draw(plan, results, typed.out / "regret.png")
     return code

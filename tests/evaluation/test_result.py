@@ -14,6 +14,8 @@ from tests.evaluation.test_timeline import TRACKS
 
 ROWS = [row(1.23456789), row(4.0, program_class="search", started_s=2.5)]
 
+COLUMNS = json.loads(result(point(), ROWS).to_line())["programs"]
+
 
 def test_a_result_comes_back_from_its_line() -> None:
     """Seconds are kept to the microsecond, everything else as it was."""
@@ -40,6 +42,10 @@ def test_what_pictures_are_made_of_comes_back_and_is_no_outcome() -> None:
     [
         ({"schema": "autellix-result/1"}, "schema 'autellix-result/1' is unknown"),
         ({"programs": {"classes": ["chat"], "program_class": [7]}}, "no result"),
+        ({"programs": {**COLUMNS, "program_class": [7, 0]}}, "no result"),
+        ({"programs": {**COLUMNS, "program_class": [-1, 0]}}, "no result"),
+        ({"programs": {**COLUMNS, "calls": [1]}}, "no result|argument"),
+        ({"programs": {**COLUMNS, "unheard_of": [1, 2]}}, "no result"),
         ({"point": 3}, "no result|no point"),
         ({"extra": 1}, "no result"),
         ({"timeline": {}}, "no result"),

@@ -1,5 +1,6 @@
 """The file of results survives whatever ends a sweep."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,42 @@ def test_a_truncated_packed_file_is_an_error(path: Path) -> None:
     store.packed.write_bytes(store.packed.read_bytes()[:-20])
     with pytest.raises(ConfigError, match=r"results.jsonl.xz cannot be read"):
         Store.open(path)
+
+
+def test_what_comes_in_while_it_packs_is_kept(path: Path) -> None:
+    """The file stays, and its results are there twice, which does no harm."""
+    packing = Store.open(path, to_add=False)
+    Store.open(path).add(result(POINTS[2], [row(3.0)]))
+    packing.pack()
+    assert path.exists()
+    assert not Store.open(path).missing(POINTS)
+
+
+def test_a_store_that_is_only_looked_at_writes_nothing(path: Path) -> None:
+    """Half a line may be one that another process is about to end."""
+    content = path.read_bytes()[:-40]
+    path.write_bytes(content)
+    assert Store.open(path, to_add=False).missing(POINTS) == POINTS[1:]
+    assert path.read_bytes() == content
+    nowhere = path.with_name("none") / "results.jsonl"
+    assert Store.open(nowhere, to_add=False).missing(POINTS) == POINTS
+    assert not nowhere.parent.exists()
+
+
+def test_nothing_is_not_packed(tmp_path: Path) -> None:
+    """A folder without results is a mistake in its name."""
+    store = Store.open(tmp_path / "results.jsonl", to_add=False)
+    with pytest.raises(ConfigError, match="there are no results in"):
+        store.pack()
+    assert not store.packed.exists()
+
+
+def test_a_python_without_lzma_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are packed results, and only there."""
+    monkeypatch.setitem(sys.modules, "lzma", None)
+    store = Store.open(path)
+    with pytest.raises(ConfigError, match="a Python with the module lzma"):
+        store.pack()
+    assert path.exists()

@@ -1,7 +1,11 @@
 """Runs of one point, simulated."""
 
+from importlib.metadata import entry_points
+from pathlib import Path
+
 import pytest
 
+import autellix.policies
 from autellix.errors import ConfigError
 from autellix.evaluation import Arrival, Workload, run_point
 from autellix.evaluation.measures import measures
@@ -102,3 +106,11 @@ def test_calls_may_say_which_they_follow() -> None:
         workload = Workload(source="search", tells_parents=tells)
         run = run_point(point(workload=workload, programs=2, policy="atlas"))
         assert len(run.rows) == 2
+
+
+def test_all_code_of_policies_is_in_a_digest() -> None:
+    """A policy with a folder of its own is installed under the folder's name."""
+    policies = Path(autellix.policies.__file__).parent
+    folders = {path.parent.name for path in policies.glob("*/*.py")}
+    assert folders <= {kind.name for kind in entry_points(group="autellix.policies")}
+    assert not list(policies.glob("*/*/*.py"))

@@ -18,7 +18,6 @@ from autellix.errors import MissingExtra
 from autellix.evaluation import Store, Sweep, run_missing, sweeps_in
 from autellix.evaluation.comparison import settings_of
 from autellix.evaluation.pictures import draw
-from autellix.evaluation.point import label
 from autellix.evaluation.run_pictures import draw_lessons, draw_timeline
 from autellix.evaluation.sweep import sweep_from
 from autellix.evaluation.table import report
@@ -60,21 +59,23 @@ def bench(options: BenchOptions) -> ExitCode:
         sweeps = [sweep_from(options.table)]
     else:
         sweeps = sweeps_in(options.config)
-    store = Store.open(options.out / _RESULTS)
+    store = Store.open(options.out / _RESULTS, to_add=options.jobs > 0)
     code = ExitCode.OK
     if options.jobs:
         code = run_sweeps(sweeps, store, jobs=options.jobs)
     results = [(sweep, store.of(sweep.points)) for sweep in sweeps]
     if not any(found for _, found in results):
         say(f"there are no results of these runs in {options.out}")
-    else:
-        text = report(results, options.command)
-        (options.out / _TABLE).write_text(text, encoding="utf-8")
-        print(text, flush=True)
+        return code
+    text = report(results, options.command)
+    (options.out / _TABLE).write_text(text, encoding="utf-8")
+    print(text, flush=True)
     if code is ExitCode.INTERRUPTED:
         return code
     for sweep, found in results:
-        settings = settings_of(found, label(sweep.baseline))
+        settings = settings_of(
+            found, sweep.baseline, balancers=sweep.compares_balancers
+        )
         for number, setting in enumerate(settings, start=1):
             name = re.sub(r"[^a-z0-9]+", "-", f"{sweep.name} {number}".lower())
             _draw(setting, sweep.name, options.out, name)
@@ -134,7 +135,7 @@ def _draw(setting: Setting, title: str, folder: Path, name: str) -> None:
     worst = max(setting.cells, key=lambda load: load or 0.0)
     cells = setting.cells[worst].values()
     seed = min(seed for cell in cells for seed in cell.results)
-    runs = [(c.policy, c.results[seed]) for c in cells if seed in c.results]
+    runs = [(c.name, c.results[seed]) for c in cells if seed in c.results]
     title = f"{title}: {setting.title}"
     try:
         draw(setting, title, folder / f"{name}.png")

@@ -131,7 +131,13 @@ def add_replay(
     add("--balancers", type=_list(str), metavar="B", help="(locality-aware)")
     add("--programs", type=int, metavar="N", help="so many of them (all)")
     _add_engine(replay)
-    add("--jobs", type=positive, default=_JOBS, metavar="N", help="runs at a time")
+    add(
+        "--jobs",
+        type=positive,
+        default=_JOBS,
+        metavar="N",
+        help="runs at a time (one a core)",
+    )
     add("--out", type=Path, metavar="DIR", help="folder that keeps the results (none)")
 
 

@@ -16,7 +16,6 @@ from autellix.cli.progress import say
 from autellix.errors import ConfigError
 from autellix.evaluation import Arrival, Store
 from autellix.evaluation.comparison import settings_of
-from autellix.evaluation.point import label
 from autellix.evaluation.sweep import sweep_from
 from autellix.workloads.trace_file import read_trace
 
@@ -97,19 +96,12 @@ def regrets(results: Sequence[Result]) -> str:
     One for each number of engines and each balancer: only what is served alike is
     compared.
     """
-    by_balancer: dict[str, list[Result]] = {}
-    for result in results:
-        by_balancer.setdefault(label(result.point.balancer), []).append(result)
+    settings = settings_of(results, ORACLE)
     tables = []
-    for balancer, group in by_balancer.items():
-        for setting in settings_of(group, ORACLE):
-            title = setting.title
-            if len(by_balancer) > 1:
-                title = f"{title}, balancer {balancer}"
-            tables.append([title, *_regrets(setting)])
-    if len(tables) == 1:
-        del tables[0][0]
-    return "\n\n".join(map("\n".join, tables))
+    for setting in settings:
+        title = [setting.title] if len(settings) > 1 else []
+        tables.append("\n".join([*title, *_regrets(setting)]))
+    return "\n\n".join(tables)
 
 
 def _regrets(setting: Setting) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Results put in order: settings, in each the loads, at each the policies by seed."""
+"""Results put in order: settings, in each the loads, at each what is compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -15,22 +15,19 @@ if TYPE_CHECKING:
     from autellix.evaluation.equal_latency import Curve
     from autellix.evaluation.result import Result
 
-_Contestant: TypeAlias = tuple[str, str]
-"""Policy and balancer, by their labels."""
-
 
 @attrs.frozen(kw_only=True)
 class Cell:
-    """One policy at one load: a run for each seed.
+    """One policy, or one balancer, at one load: a run for each seed.
 
     Attributes:
-        policy: As tables name it; where balancers are compared, with its balancer.
+        name: Of the policy or balancer, as tables name it.
         load: None where no load sets the rate.
         results: By seed.
         by_seed: The same runs in figures.
     """
 
-    policy: str
+    name: str
     load: float | None
     results: Mapping[int, Result]
     by_seed: Mapping[int, Measures] = attrs.field(init=False)
@@ -54,21 +51,23 @@ class Cell:
 
 @attrs.frozen(kw_only=True)
 class Setting:
-    """Everything that is equal in a comparison of policies over loads.
+    """Everything that is equal in a comparison of policies or balancers over loads.
 
     Attributes:
         title: Its workload, and what else tells it from the other settings.
-        baseline: Policy that the others are compared with, as tables name it.
-        cells: By load, then policy, both in the order of the sweep.
+        compared: ``"policy"`` or ``"balancer"``.
+        baseline: Name of what the others are compared with.
+        cells: By load, then name, both in the order of the sweep.
     """
 
     title: str
+    compared: str
     baseline: str
     cells: Mapping[float | None, Mapping[str, Cell]]
 
     @property
-    def policies(self) -> list[str]:
-        """All policies, in the order of the sweep."""
+    def names(self) -> list[str]:
+        """All that is compared, in the order of the sweep."""
         return list(dict.fromkeys(name for row in self.cells.values() for name in row))
 
     def against_baseline(
@@ -86,16 +85,16 @@ class Setting:
         return ratio(ours, theirs)
 
     def curves(
-        self, policy: str, figure: Callable[[Measures], float]
+        self, name: str, figure: Callable[[Measures], float]
     ) -> tuple[Curve, Curve] | None:
-        """Return a figure by load, of a policy and of the baseline.
+        """Return a figure by load, of what has the name and of the baseline.
 
         Of the seeds and loads that both have; None, if those are too few for a curve.
         """
         pairs = {
-            load: (row[policy], row[self.baseline])
+            load: (row[name], row[self.baseline])
             for load, row in self.cells.items()
-            if load is not None and policy in row and self.baseline in row
+            if load is not None and name in row and self.baseline in row
         }
         runs = [set(cell.by_seed) for pair in pairs.values() for cell in pair]
         seeds = sorted(set.intersection(*runs)) if runs else []
@@ -111,19 +110,23 @@ class Setting:
         return ours, theirs
 
 
-def settings_of(results: Sequence[Result], baseline: str) -> list[Setting]:
+def settings_of(
+    results: Sequence[Result], baseline: str, *, balancers: bool = False
+) -> list[Setting]:
     """Return results by what is equal in them.
 
     Args:
         results: Of one sweep, in its order.
-        baseline: The policy to compare with; of several balancers, under the first.
+        baseline: Name of the policy or balancer to compare with.
+        balancers: Whether balancers are compared; else policies are, and each balancer
+            is a setting of its own: what is compared differs in one thing.
     """
-    names = _names(results)
-    first = (name for (policy, _), name in names.items() if policy == baseline)
+    compared = "balancer" if balancers else "policy"
     grouped: dict[str, list[Result]] = {}
     told: dict[str, dict[str, Any]] = {}
     for result in results:
         about = _about(result)
+        del about[compared]
         name = repr(sorted(about.items()))
         grouped.setdefault(name, []).append(result)
         told[name] = about
@@ -133,58 +136,47 @@ def settings_of(results: Sequence[Result], baseline: str) -> list[Setting]:
         for key in about
         if len({repr(other.get(key)) for other in told.values()}) > 1
     }
-    against = next(first, baseline)
+    if balancers:
+        varied.add("policy")
     return [
         Setting(
             title=_title(group[0], told[name], varied),
-            baseline=against,
-            cells=_cells(group, names),
+            compared=compared,
+            baseline=baseline,
+            cells=_cells(group, compared),
         )
         for name, group in grouped.items()
     ]
 
 
-def _names(results: Sequence[Result]) -> Mapping[_Contestant, str]:
-    """Return what tables call policies and balancers: what tells them apart."""
-    found = dict.fromkeys(_contestant(result) for result in results)
-    policies, balancers = ({pair[side] for pair in found} for side in (0, 1))
-    if len(balancers) < 2:
-        return {pair: pair[0] for pair in found}
-    if len(policies) < 2:
-        return {pair: pair[1] for pair in found}
-    return {pair: ", ".join(pair) for pair in found}
-
-
-def _contestant(result: Result) -> _Contestant:
-    return label(result.point.policy), label(result.point.balancer)
-
-
 def _cells(
-    results: Sequence[Result], names: Mapping[_Contestant, str]
+    results: Sequence[Result], compared: str
 ) -> dict[float | None, dict[str, Cell]]:
     runs: dict[float | None, dict[str, dict[int, Result]]] = {}
     for result in results:
         at_load = runs.setdefault(result.point.load, {})
-        by_seed = at_load.setdefault(names[_contestant(result)], {})
+        by_seed = at_load.setdefault(label(getattr(result.point, compared)), {})
         by_seed[result.point.seed] = result
     return {
         load: {
-            policy: Cell(policy=policy, load=load, results=by_seed)
-            for policy, by_seed in policies.items()
+            name: Cell(name=name, load=load, results=by_seed)
+            for name, by_seed in names.items()
         }
-        for load, policies in runs.items()
+        for load, names in runs.items()
     }
 
 
 def _about(result: Result) -> dict[str, Any]:
-    """Return what is not compared, load and seed aside; by dotted names."""
+    """Return what a point says but for load and seed; by dotted names."""
     point = result.point
     setup = point.setup
     return {
+        "policy": label(point.policy),
         "programs": point.programs,
         "arrivals": point.arrivals.value,
         "limit": point.limit,
         "engines": setup.engines,
+        "balancer": label(point.balancer),
         "backend": setup.backend,
         "preset": setup.preset,
         **attrs.asdict(point.workload),

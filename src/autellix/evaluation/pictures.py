@@ -54,7 +54,7 @@ def draw(setting: Setting, title: str, path: Path) -> None:
 
 
 def _colours(setting: Setting) -> dict[str, str]:
-    names = enumerate(setting.policies)
+    names = enumerate(setting.names)
     return {name: COLOURS[index % len(COLOURS)] for index, name in names}
 
 
@@ -101,9 +101,9 @@ def _draw_shares(axes: Axes, cells: Iterable[Cell], colours: dict[str, str]) -> 
             values,
             [(place + 1) / len(values) for place in range(len(values))],
             where="post",
-            color=colours[cell.policy],
+            color=colours[cell.name],
             linestyle=_STYLES[index % len(_STYLES)],
-            label=cell.policy,
+            label=cell.name,
         )
     axes.set(
         title=f"share of programs{_at(cells)}",
@@ -115,7 +115,7 @@ def _draw_shares(axes: Axes, cells: Iterable[Cell], colours: dict[str, str]) -> 
 
 
 def _draw_parts(axes: Axes, cells: Sequence[Cell]) -> None:
-    names = [cell.policy for cell in cells]
+    names = [cell.name for cell in cells]
     left = [0.0] * len(cells)
     for part, name, colour in _PARTS:
         widths = []
@@ -144,7 +144,7 @@ def _draw_under_way(axes: Axes, cells: Iterable[Cell], colours: dict[str, str]) 
             [instant_s for instant_s, _ in moves],
             counts,
             where="post",
-            color=colours[cell.policy],
+            color=colours[cell.name],
             linestyle=_STYLES[index % len(_STYLES)],
             linewidth=1.0,
         )

@@ -181,8 +181,16 @@ def _columns(rows: Sequence[ProgramRow]) -> dict[str, Any]:
 
 
 def _rows_from(columns: Mapping[str, Any]) -> list[ProgramRow]:
-    first, *others = (columns[name] for name in ProgramRow._fields)
-    classes = [columns["classes"][index] for index in first]
+    """Return the rows.
+
+    Raises:
+        KeyError: There are others, or fewer; or, as of what is there, ``ValueError``,
+            ``IndexError`` or ``TypeError``.
+    """
+    names, first, *others = (columns[key] for key in ("classes", *ProgramRow._fields))
+    if len(columns) != 1 + len(ProgramRow._fields) or min(first, default=0) < 0:
+        raise KeyError(f"columns {sorted(columns)}, classes {first}")
+    classes = [names[index] for index in first]
     return [ProgramRow(*row) for row in zip(classes, *others, strict=True)]
 
 

@@ -73,9 +73,9 @@ def draw_lessons(results: Sequence[tuple[str, Result]], title: str, path: Path) 
         for column, name in enumerate(columns):
             above, below = panels[0][column], panels[1][column]
             above.set_title(name or "all programs")
-            for index, (policy, table) in enumerate(learned):
+            for index, (policy, table) in enumerate(learned, start=1):
                 row = table.rows.get(name, table.shared)
-                _draw_row(above, below, row, policy, COLOURS[index + 1])
+                _draw_row(above, below, row, policy, COLOURS[index % len(COLOURS)])
             ages_s = below.get_xlim()
             below.plot(
                 ages_s, ages_s, ":", color=COLOURS[-1], label="least attained service"

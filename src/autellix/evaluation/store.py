@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -24,7 +26,7 @@ class Store:
     """A file of results, and one of packed results beside it; neither need be there.
 
     A line is there as a whole or not at all: what an interrupt left in the middle of
-    one is cut off when the file is opened.
+    one is not read, and cut off when the file is opened to add to it.
 
     Attributes:
         path: The file.
@@ -32,30 +34,41 @@ class Store:
 
     path: Path
     _results: dict[str, Result] = attrs.field(factory=dict, init=False)
+    _bytes: int = attrs.field(default=0, init=False)  # of the file that are known here
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Read a file of results, or begin one.
+    def open(cls, path: Path, *, to_add: bool = True) -> Store:
+        """Read a file of results.
+
+        Args:
+            path: The file.
+            to_add: Begin it, if it is not there. Else nothing is written, and it may be
+                one that another process adds to.
 
         Raises:
             ConfigError: It cannot be read or written, or a line tells no result.
         """
         store = cls(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+b") as file:  # also: fail now, if it cannot be written
-                file.seek(0)
-                content = file.read()
-                whole = content[: content.rfind(b"\n") + 1]
-                if len(whole) < len(content):
-                    file.truncate(len(whole))
+            content = store._begun() if to_add else store._there()
         except OSError as error:
             raise ConfigError(
                 f"{path}: no results can be put there: {error.strerror}"
             ) from error
         store._take_all(store.packed, store._unpacked())
-        store._take_all(path, whole)
+        store._take_all(path, content)
+        store._bytes = len(content)
         return store
+
+    def add(self, result: Result) -> None:
+        """Write a result; it is on the disk when this returns."""
+        line = result.to_line().encode() + b"\n"
+        with self.path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        self._bytes += len(line)
+        self._results[result.point.key] = result
 
     @property
     def packed(self) -> Path:
@@ -63,23 +76,25 @@ class Store:
         return self.path.with_name(f"{self.path.name}.xz")
 
     def pack(self) -> None:
-        """Put all results into the packed file, in the order of their keys."""
-        import lzma  # noqa: PLC0415 - Pythons built by hand may lack it
+        """Put all results into the packed file, in the order of their keys.
 
+        The other file goes, unless somebody has added to it meanwhile.
+
+        Raises:
+            ConfigError: There are none.
+        """
+        if not self._results:
+            raise ConfigError(f"there are no results in {self.path.parent}")
         lines = [self._results[key].to_line() for key in sorted(self._results)]
         content = "".join(f"{line}\n" for line in lines).encode()
-        written = self.packed.with_suffix(".part")
-        written.write_bytes(lzma.compress(content, preset=9))
-        written.replace(self.packed)
-        self.path.unlink()
-
-    def add(self, result: Result) -> None:
-        """Write a result; it is on the disk when this returns."""
-        with self.path.open("ab") as file:
-            file.write(result.to_line().encode() + b"\n")
+        part = self.packed.with_suffix(".part")
+        with part.open("wb") as file:
+            file.write(_lzma().compress(content, preset=9))
             file.flush()
             os.fsync(file.fileno())
-        self._results[result.point.key] = result
+        part.replace(self.packed)
+        if self.path.exists() and self.path.stat().st_size == self._bytes:
+            self.path.unlink()
 
     def missing(self, points: Iterable[Point]) -> list[Point]:
         """Return the points without a result, each once."""
@@ -91,13 +106,25 @@ class Store:
         keys = dict.fromkeys(point.key for point in points)
         return [self._results[key] for key in keys if key in self._results]
 
+    def _begun(self) -> bytes:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:  # also: fail now, if it cannot be written
+            file.seek(0)
+            content = file.read()
+            whole = _whole_lines(content)
+            if len(whole) < len(content):
+                file.truncate(len(whole))
+        return whole
+
+    def _there(self) -> bytes:
+        return _whole_lines(self.path.read_bytes()) if self.path.exists() else b""
+
     def _unpacked(self) -> bytes:
         if not self.packed.exists():
             return b""
-        import lzma  # noqa: PLC0415 - Pythons built by hand may lack it
-
+        lzma = _lzma()
         try:
-            return lzma.decompress(self.packed.read_bytes())
+            return bytes(lzma.decompress(self.packed.read_bytes()))
         except (OSError, lzma.LZMAError) as error:
             raise ConfigError(f"{self.packed} cannot be read: {error}") from error
 
@@ -111,3 +138,21 @@ class Store:
                     "away"
                 ) from error
             self._results[result.point.key] = result
+
+
+def _whole_lines(content: bytes) -> bytes:
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _lzma() -> ModuleType:
+    """Return the module.
+
+    Raises:
+        ConfigError: It is not there, as where a Python was built without its library.
+    """
+    try:
+        return import_module("lzma")
+    except ImportError as error:
+        raise ConfigError(
+            f"packed results need a Python with the module lzma: {error}"
+        ) from error

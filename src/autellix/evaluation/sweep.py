@@ -10,7 +10,8 @@ A file holds one sweep or more::
     seeds = 5
     programs = 1000
 
-The first policy is what the others are compared with. What stands in an ``engine``
+The first policy is what the others are compared with; of one policy under several
+balancers, the first balancer is. What stands in an ``engine``
 table is what stands in ``[[engines]]`` of a configuration.
 """
 
@@ -30,7 +31,15 @@ from autellix.config.faults import Faults, Findings
 from autellix.config.plugins import balancer_from, policy_from
 from autellix.config.structure import Table, structured
 from autellix.errors import ConfigError
-from autellix.evaluation.point import Arrival, Named, Part, Point, Setup, Workload
+from autellix.evaluation.point import (
+    Arrival,
+    Named,
+    Part,
+    Point,
+    Setup,
+    Workload,
+    label,
+)
 from autellix.evaluation.programs import check_source
 from autellix.evaluation.setups import setup_from
 from autellix.policies.gittins import Gittins
@@ -54,7 +63,7 @@ class SweepTable:
         workloads: Names, trace files, or tables of the fields of ``Workload``; parts of
             a mix are names, trace files, or tables of the fields of ``Part``.
         policies: Names or tables; the first is the baseline.
-        balancers: Names or tables.
+        balancers: Names or tables; if there is one policy, the first is the baseline.
         arrivals: See ``Arrival``.
         loads: Multiples of saturation; none where no load sets the rate.
         seeds: How many repeats, with the seeds 0, 1, …
@@ -99,14 +108,25 @@ class Sweep:
 
     Attributes:
         name: Heads its tables and pictures.
-        baseline: What policies are compared with.
         points: All of them; those of one seed come before those of the next, so that
             what an interrupt leaves can be compared.
     """
 
     name: str
-    baseline: Named
     points: Sequence[Point]
+
+    @property
+    def compares_balancers(self) -> bool:
+        """Whether balancers are compared: where there is one policy under several."""
+        return len(self._labels("policy")) == 1 < len(self._labels("balancer"))
+
+    @property
+    def baseline(self) -> str:
+        """What the others are compared with: the first policy, or balancer."""
+        return self._labels("balancer" if self.compares_balancers else "policy")[0]
+
+    def _labels(self, of: str) -> list[str]:
+        return list(dict.fromkeys(label(getattr(point, of)) for point in self.points))
 
 
 def sweeps_in(path: Path) -> list[Sweep]:
@@ -267,7 +287,7 @@ def _sweep_from(table: Table, path: str, folder: Path) -> Sweep:
         ]
     except ValueError as error:
         raise ConfigError(str(error), path=path) from error
-    return Sweep(name=asked.name, baseline=policies[0], points=points)
+    return Sweep(name=asked.name, points=points)
 
 
 def _workload(folder: Path, value: Any, path: str) -> Workload:

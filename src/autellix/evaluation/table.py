@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from autellix.evaluation.comparison import Cell, Setting, settings_of
 from autellix.evaluation.equal_latency import Curve, carried
 from autellix.evaluation.measures import Measures, breakdown
-from autellix.evaluation.point import label
 from autellix.evaluation.result import SCHEMA, codes_of, version_of
 
 if TYPE_CHECKING:
@@ -23,10 +22,10 @@ _IDLE_MULTIPLES: Final = (2.0, 5.0, 20.0)
 
 _NOTES: Final = """\
 Load: offered work by what the engines can do in full batches. s/token: latency of a
-program by the tokens it generated, mean over programs. "x": as a multiple of the first
-policy's, geometric mean over paired seeds, in brackets the middle 95 % of resampled
+program by the tokens it generated, mean over programs. "x": as a multiple of the
+first line's, geometric mean over paired seeds, in brackets the middle 95 % of resampled
 seeds (too narrow where seeds are few). The first table of each part has mean latency,
-s/token and P99 of s/token, as multiples of the first policy's. Fairness: Jain's index
+s/token and P99 of s/token, as multiples of the first column's. Fairness: Jain's index
 of the slowdowns. Every run is drained: past saturation ratios depend on how many
 programs there are.
 """
@@ -59,7 +58,9 @@ def report(sweeps: Sequence[tuple[Sweep, Sequence[Result]]], command: str) -> st
         total = len({point.key for point in sweep.points})
         part = "" if done == total else f" ({done} of {total} runs)"
         lines += [f"## {sweep.name}{part}", ""]
-        settings = settings_of(results, label(sweep.baseline))
+        settings = settings_of(
+            results, sweep.baseline, balancers=sweep.compares_balancers
+        )
         lines += _in_short(settings)
         for setting in settings:
             lines += _setting(setting)
@@ -68,35 +69,31 @@ def report(sweeps: Sequence[tuple[Sweep, Sequence[Result]]], command: str) -> st
 
 def _in_short(settings: Sequence[Setting]) -> Iterator[str]:
     """Yield the ratios of all settings, a line each load: what to look at first."""
-    policies = list(dict.fromkeys(name for one in settings for name in one.policies))
+    names = list(dict.fromkeys(name for one in settings for name in one.names))
     rows = [
-        [
-            setting.title,
-            _load(load),
-            *(_brief(setting, load, name) for name in policies),
-        ]
-        for setting in settings
-        for load in setting.cells
+        [one.title, _load(load), *(_brief(one, load, name) for name in names)]
+        for one in settings
+        for load in one.cells
     ]
-    if len(policies) > 1:
-        yield from _table(["setting", "load", *policies], rows)
+    if len(names) > 1:
+        yield from _table(["setting", "load", *names], rows)
 
 
-def _brief(setting: Setting, load: float | None, policy: str) -> str:
+def _brief(setting: Setting, load: float | None, name: str) -> str:
     """Return mean latency, s/token and its P99: as multiples, or of the baseline."""
     figures: tuple[_Figure, ...] = (
         lambda m: m.latency_mean_s,
         lambda m: m.token_mean_s,
         lambda m: m.token_p99_s,
     )
-    cell = setting.cells[load].get(policy)
+    cell = setting.cells[load].get(name)
     if cell is None:
         return ""
-    if policy == setting.baseline:
+    if name == setting.baseline:
         mean, token, tail = (_number(cell.mean(figure)) for figure in figures)
         return f"{mean} s; {token}; {tail}"
     found = [setting.against_baseline(cell, figure) for figure in figures]
-    return "; ".join(f"{one.value:.2f}" for one in found if one is not None)
+    return "; ".join("?" if one is None else f"{one.value:.2f}" for one in found)
 
 
 def _setting(setting: Setting) -> Iterator[str]:
@@ -112,16 +109,16 @@ def _setting(setting: Setting) -> Iterator[str]:
     between = low if low == high else f"{low} to {high}, by seed"
     yield f"Saturation (load 1), programs/s: {between}."
     yield ""
-    yield from _table(_latency_head(), _rows(setting, _latency))
-    yield from _table(_where_head(), _rows(setting, _where))
+    yield from _table(_latency_head(setting), _rows(setting, _latency))
+    yield from _table(_where_head(setting), _rows(setting, _where))
     yield from _equal_latency(setting)
     yield from _classes(setting)
 
 
-def _latency_head() -> Sequence[str]:
+def _latency_head(setting: Setting) -> Sequence[str]:
     times = ("mean, s", "x", "P95, s")
     tokens = ("s/token", "x", "P95 s/token", "x", "P99 s/token", "x")
-    return ("load", "policy", *times, *tokens, "makespan, s", "fairness")
+    return ("load", setting.compared, *times, *tokens, "makespan, s", "fairness")
 
 
 def _latency(setting: Setting, cell: Cell) -> Iterator[str]:
@@ -140,10 +137,10 @@ def _latency(setting: Setting, cell: Cell) -> Iterator[str]:
     yield f"{cell.mean(lambda m: m.fairness):.2f}"
 
 
-def _where_head() -> Sequence[str]:
+def _where_head(setting: Setting) -> Sequence[str]:
     times = ("service, s", "queue, s", "swap, s", "round, s")
     counts = ("cache hits", "pauses", "swaps", "drops", "promotions")
-    return ("load", "policy", *times, *counts, "CPU, s a run")
+    return ("load", setting.compared, *times, *counts, "CPU, s a run")
 
 
 def _where(_: Setting, cell: Cell) -> Iterator[str]:
@@ -167,11 +164,11 @@ def _equal_latency(setting: Setting) -> Iterator[str]:
     head = ["load carried at"]
     head += [f"{idle * times:.3g} s/token" for times in _IDLE_MULTIPLES]
     rows = []
-    for policy in setting.policies:
-        curves = setting.curves(policy, lambda m: m.token_mean_s)
+    for name in setting.names:
+        curves = setting.curves(name, lambda m: m.token_mean_s)
         if curves is not None:
             cells = [_carried(*curves, idle * times) for times in _IDLE_MULTIPLES]
-            rows.append([policy, *cells])
+            rows.append([name, *cells])
     yield from _table(head, rows)
 
 
@@ -188,16 +185,16 @@ def _classes(setting: Setting) -> Iterator[str]:
     """Yield mean latency by class, where there are several."""
     rows = []
     for load, row in setting.cells.items():
-        for policy, cell in row.items():
-            for name, found in cell.classes().items():
+        for name, cell in row.items():
+            for program_class, found in cell.classes().items():
                 latency_s = sum(one.latency_mean_s for one in found) / len(found)
                 token_s = sum(one.token_mean_s for one in found) / len(found)
                 p95_s = sum(one.token_p95_s for one in found) / len(found)
                 figures = [_number(latency_s), _number(token_s), _number(p95_s)]
-                rows.append([_load(load), name, policy, *figures])
+                rows.append([_load(load), program_class, name, *figures])
     if len({row[1] for row in rows}) > 1:
         rows.sort(key=lambda row: row[:2])
-        head = ("load", "class", "policy", "mean, s", "s/token", "P95 s/token")
+        head = ("load", "class", setting.compared, "mean, s", "s/token", "P95 s/token")
         yield from _table(head, rows)
 
 
@@ -206,7 +203,7 @@ def _rows(
 ) -> Iterator[Sequence[str]]:
     for load, row in setting.cells.items():
         for cell in row.values():
-            yield [_load(load), cell.policy, *make(setting, cell)]
+            yield [_load(load), cell.name, *make(setting, cell)]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
