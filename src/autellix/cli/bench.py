@@ -136,7 +136,8 @@ def _draw(setting: Setting, title: str, folder: Path, name: str) -> None:
     cells = setting.cells[worst].values()
     seed = min(seed for cell in cells for seed in cell.results)
     runs = [(c.name, c.results[seed]) for c in cells if seed in c.results]
-    title = f"{title}: {setting.title}"
+    if title != setting.title:
+        title = f"{title}: {setting.title}"
     try:
         draw(setting, title, folder / f"{name}.png")
         draw_timeline(runs, title, folder / f"{name}-timeline.png")

@@ -125,7 +125,7 @@ def _draw_parts(axes: Axes, cells: Sequence[Cell]) -> None:
         axes.barh(names, widths, left=left, color=colour, label=name)
         left = [before + width for before, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
-    axes.margins(x=0.45)  # room for the legend
+    axes.set_xlim(0.0, 1.45 * max(left) or 1.0)  # room for the legend
     axes.set(title=f"time of a program's calls{_at(cells)}", xlabel="seconds, in sum")
     axes.legend(loc="center right", fontsize=8)
 
