@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from autellix.evaluation import run_pictures
+from autellix.evaluation.canvas import COLOURS
 from autellix.evaluation.lessons import Lessons
 from autellix.evaluation.timeline import Timeline
 from autellix.runtime.recording import State
@@ -85,3 +86,12 @@ def test_pictures_are_files(tmp_path: Path) -> None:
     run_pictures.draw_lessons([("a", run)], "t", tmp_path / "two.png")
     assert (tmp_path / "one.png").stat().st_size > 1_000
     assert (tmp_path / "two.png").stat().st_size > 1_000
+
+
+def test_more_runs_than_colours_are_drawn(drawn: Any, tmp_path: Path) -> None:
+    """Colours come again; none of the runs is left out."""
+    run = result(point(), ROWS, lessons=Lessons.of(TABLE))
+    runs = [(f"gittins {number}", run) for number in range(len(COLOURS) + 2)]
+    run_pictures.draw_lessons(runs, "t", tmp_path / "p")
+    legend = drawn.axes[0].get_legend()
+    assert len(legend.get_texts()) == len(runs)

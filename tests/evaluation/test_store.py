@@ -137,4 +137,4 @@ def test_a_python_without_lzma_is_told(
     store = Store.open(path)
     with pytest.raises(ConfigError, match="a Python with the module lzma"):
         store.pack()
-    assert path.exists()
+    assert [left.name for left in path.parent.iterdir()] == [path.name]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from autellix.evaluation import Result
-from autellix.evaluation.comparison import settings_of
+from autellix.evaluation import Result, pictures
+from autellix.evaluation.comparison import Cell, settings_of
 from autellix.evaluation.pictures import draw
 from autellix.evaluation.sweep import Sweep, sweep_from
 from autellix.evaluation.table import report
@@ -145,3 +145,24 @@ def test_policies_are_compared_under_each_balancer() -> None:
     for balancer in BALANCERS:
         assert f"### chat, balancer {balancer}\n" in text
     assert text.count("| 2 | plas | 10.0 | 0.10 (0.10 to 0.10) |") == 2
+
+
+def test_the_legend_stands_beside_the_bars() -> None:
+    """Also where the last part of the longest bar has no length."""
+    figures = pytest.importorskip("matplotlib.figure")
+    _, results = made()
+    (setting,) = settings_of(results, "fcfs")
+    axes = figures.Figure().subplots()
+    still = {"slots": 4.0, "swap": 1.0, "round": 0.0}
+    cells = [
+        Cell(
+            name=cell.name,
+            load=2.0,
+            results={0: result(one.point, one.rows, wait_s=still)},
+        )
+        for cell in setting.cells[2.0].values()
+        for one in list(cell.results.values())[:1]
+    ]
+    pictures._draw_parts(axes, cells)
+    longest = max(bar.get_x() + bar.get_width() for bar in axes.patches)
+    assert axes.get_xlim()[1] > 1.4 * longest

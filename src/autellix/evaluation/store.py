@@ -87,9 +87,10 @@ class Store:
             raise ConfigError(f"there are no results in {self.path.parent}")
         lines = [self._results[key].to_line() for key in sorted(self._results)]
         content = "".join(f"{line}\n" for line in lines).encode()
+        packed = _lzma().compress(content, preset=9)
         part = self.packed.with_suffix(".part")
         with part.open("wb") as file:
-            file.write(_lzma().compress(content, preset=9))
+            file.write(packed)
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.packed)
