@@ -72,6 +72,7 @@ def test_packed_results_are_there_as_if_they_were_not(path: Path) -> None:
     assert store.missing(POINTS) == POINTS[2:]
     store.add(result(POINTS[2], [row(3.0)]))
     assert [one.point.seed for one in Store.open(path).of(POINTS)] == [0, 1, 2]
+    store.packed.unlink()
     path.write_text("".join(reversed(lines)))
     Store.open(path).pack()
     assert path.with_name("results.jsonl.xz").read_bytes() == packed
