@@ -92,7 +92,7 @@ def _imported(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except Exception as error:  # of a user's code: any
         where, what = _failure(error, path)
         told = ConfigError(f"{where} cannot be imported: {what}")
         told.add_note(indent(traceback_from(error, path), "  ").strip())

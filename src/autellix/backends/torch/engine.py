@@ -136,7 +136,7 @@ class TorchEngine:
         try:
             load = partial(_load, self.options, self.progress)
             self._loaded = await self._worker.run(load, may_be_left=True)
-        except BaseException:
+        except BaseException:  # cancelled too: no thread is left behind
             self._worker.stop()
             self._worker = None
             raise

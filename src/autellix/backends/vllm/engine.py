@@ -139,7 +139,7 @@ class VllmEngine:
         self._is_entered = True
         try:
             self._entered = await self._open()
-        except BaseException:
+        except BaseException:  # cancelled too: it may be entered again
             self._is_entered = False
             raise
         return self
@@ -151,7 +151,7 @@ class VllmEngine:
             costs = self.options.costs
             if costs is None:
                 costs = await measured(driver, opened, _now_ns())
-        except BaseException:
+        except BaseException:  # cancelled too: no process is left behind
             with anyio.CancelScope(shield=True):
                 await driver.close()
             raise
@@ -203,7 +203,7 @@ class VllmEngine:
                     here.driver.abort(call_id)
                 # Whoever got a token or a result can act on it before the next step.
                 await anyio.lowlevel.checkpoint()
-        except Exception as error:
+        except Exception as error:  # whatever vLLM raises ends the engine, told
             self._failure = error
             await self._end_all(here.driver, Outcome.FAILED)
             raise EngineLost(

@@ -84,7 +84,7 @@ async def calibrated(
     """
     try:
         found, like = await _served(engines, longest_tokens, rounds, tell)
-    except ExceptionGroup as group:
+    except ExceptionGroup as group:  # one engine's error is told as it is
         _raise_single(group)
     points = [
         point
