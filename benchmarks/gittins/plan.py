@@ -38,6 +38,10 @@ CHOSEN_ON: Final = ("bfcl_run", "lats_code", "tot_game24", "mooncake_conversatio
 REPORTED: Final = (CHAT, REACT, SEARCH, MIXED, ONE_NAME, "weka_turns", "miniswe")
 _MIX: Final = (CHAT, REACT, SEARCH)
 _WIDE: Final = frozenset({SEARCH, "lats_code", "tot_game24"})
+_CHAINS: Final = frozenset({CHAT, REACT, "weka_turns", "miniswe", "bfcl_run"})
+_SAME_ON_CHAINS: Final = "plas"
+_WIDE_ONLY: Final = "atlas"
+"""Decides as PLAS does where no program fans out (tests/laws/test_policies.py)."""
 WIDE_SHARE: Final = 0.3
 """Of the programs of other runs: a search makes a hundred calls."""
 CONTEXT_TOKENS: Final = 32_768
@@ -128,7 +132,7 @@ class Plan:
         """Return all results that there are.
 
         Policies that do not look at names have done the mixed load under one name when
-        they have done it under three.
+        they have done it under three, and on chains PLAS has done what ATLAS would do.
         """
         points = {**self.first(), **self.second(store)}
         found = {
@@ -136,6 +140,9 @@ class Plan:
             for run, point in points.items()
             if (results := store.of([point]))
         }
+        for run in list(found):
+            if run.workload in _CHAINS and run.policy == _SAME_ON_CHAINS:
+                found[run._replace(policy=_WIDE_ONLY)] = found[run]
         if {MIXED, ONE_NAME} <= set(self.workloads):
             for run in list(found):
                 if run.workload == MIXED and run.policy in {*BASELINES, ORACLE}:
@@ -151,8 +158,9 @@ class Plan:
 
     def _policies(self, workload: str) -> Iterator[str]:
         if workload != ONE_NAME or MIXED not in self.workloads:
-            yield from BASELINES
-            yield ORACLE
+            for policy in (*BASELINES, ORACLE):
+                if policy != _WIDE_ONLY or workload not in _CHAINS:
+                    yield policy
         yield COLD
         yield WARM
         if workload == MIXED:

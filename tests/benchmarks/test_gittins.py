@@ -117,6 +117,16 @@ def test_what_does_not_look_at_names_is_not_run_twice(
     assert one_name is results[Run(MIXED, 1.3, "plas", 1)]
 
 
+def test_on_chains_plas_stands_for_atlas(
+    plan: Plan, results: dict[Run, Result]
+) -> None:
+    """They decide alike there, so one is run; searches run both."""
+    alone = {run.workload for run in plan.first() if run.policy == "atlas"}
+    assert alone == {SEARCH, MIXED}
+    for seed in range(2):
+        assert results[Run(CHAT, 1.3, "atlas", seed)].point.policy == "plas"
+
+
 def test_figures_stand_beside_their_bounds(
     plan: Plan, results: dict[Run, Result]
 ) -> None:
