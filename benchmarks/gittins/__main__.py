@@ -4,8 +4,9 @@
     python -m benchmarks.gittins --out gittins-small --seeds 3 --programs 400
 
 On simulated engines in virtual time. Interrupted and asked again, it goes on where it
-was. In the folder are ``results.jsonl`` (as ``autellix bench`` writes it),
-``bounds.md`` (also printed) and ``regret.png``.
+was; ``--jobs 0`` runs nothing and shows what there is. In the folder are
+``results.jsonl`` (as ``autellix bench`` writes it), ``bounds.md`` (also printed) and
+``regret.png``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from autellix.cli.bench import run_sweeps
@@ -29,20 +31,13 @@ TRACES = Path(__file__).parents[2].parent / "shared" / "traces"
 
 def main() -> ExitCode:
     """Run, and tell."""
-    typed = _arguments()
-    plan = Plan(
-        traces=typed.traces,
-        workloads=typed.workloads,
-        loads=typed.loads,
-        seeds=typed.seeds,
-        programs=typed.programs,
-    )
-    store = Store.open(typed.out / "results.jsonl")
+    typed = arguments(sys.argv[1:])
+    plan = plan_of(typed)
+    store = Store.open(typed.out / "results.jsonl", to_add=typed.jobs > 0)
     code = ExitCode.OK
     for stage in (plan.first, lambda: plan.second(store)):
-        points = list(stage().values())
-        sweep = Sweep(name="gittins", points=points)
-        if code is ExitCode.OK:
+        if typed.jobs and code is ExitCode.OK:
+            sweep = Sweep(name="gittins", points=list(stage().values()))
             code = run_sweeps([sweep], store, jobs=typed.jobs)
     results = plan.results(store)
     if results:
@@ -54,7 +49,19 @@ def main() -> ExitCode:
     return code
 
 
-def _arguments() -> argparse.Namespace:
+def plan_of(typed: argparse.Namespace) -> Plan:
+    """Return what is asked for."""
+    return Plan(
+        traces=typed.traces,
+        workloads=typed.workloads,
+        loads=typed.loads,
+        seeds=typed.seeds,
+        programs=typed.programs,
+    )
+
+
+def arguments(typed: Sequence[str]) -> argparse.Namespace:
+    """Return what was typed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -66,8 +73,8 @@ def _arguments() -> argparse.Namespace:
     add("--loads", nargs="+", type=float, default=[0.7, 1.0, 1.3])
     add("--seeds", type=int, default=10)
     add("--programs", type=int, default=1_000, help="in each run; searches 0.3 of it")
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
-    return parser.parse_args()
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time; 0: none")
+    return parser.parse_args(typed)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ NEEDS_VLLM = {
     "test_command_line",
     "test_contract",
     "test_fallback",
+    "test_learned_levels",
     "test_program_totals",
     "test_recorded_runs",
     "test_server",

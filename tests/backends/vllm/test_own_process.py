@@ -22,6 +22,7 @@ from autellix.core.records import Outcome
 from autellix.errors import CallFailed
 from autellix.testing.contract import EngineContract
 from autellix.testing.engine_bench import serving
+from tests.backends.learned import learned_on
 from tests.backends.vllm.runs import tiny_engine
 
 if TYPE_CHECKING:
@@ -107,6 +108,11 @@ class TestOwnProcess(EngineContract):
             report = bench.report(call)
             assert report.outcome is Outcome.FINISHED
             assert len(answer.token_ids) <= report.output_tokens <= 24
+
+    async def test_learned_tables_cross_into_the_process(self) -> None:
+        """Sent when they are made anew: the scheduler over there tells its version."""
+        _, table = await learned_on(self.make_engine())
+        assert table.model.classes["chat"].ended
 
     async def test_a_bad_request_fails_alone(self) -> None:
         """It ends as failed with vLLM's reason, and others are served."""
