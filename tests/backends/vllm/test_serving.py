@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -22,7 +22,10 @@ from autellix.backends.vllm.serving import (
 )
 from autellix.core.facts import Ended
 from autellix.core.records import CallSpec, Outcome, ProgramDelta
-from autellix.policies import PLAS, Ladder
+from autellix.policies import PLAS, Gittins, Ladder
+
+if TYPE_CHECKING:
+    from autellix.core.ranking import Policy
 
 POLICY = PLAS(ladder=Ladder(bounds_s=[1.0], quanta_s=[1.0, math.inf]))
 S = 1_000_000_000
@@ -45,6 +48,7 @@ def ended(spec: CallSpec, service_ns: int, now_ns: int) -> Ended:
         unserved(spec, Outcome.FINISHED, now_ns - service_ns, now_ns),
         service_ns=service_ns,
         wait_ns={},
+        work_ns=service_ns,
         program=ProgramDelta(ran_ns=service_ns),
     )
     return Ended(at_ns=now_ns, call_id=spec.call_id, program_id=0, report=report)
@@ -154,11 +158,12 @@ def test_a_client_names_its_class_only_where_it_is_trusted() -> None:
     assert trusting.spec(request("a", **told), [1], 0).job.program_class == "short"
 
 
-def test_the_ladder_is_fitted_to_what_is_seen() -> None:
-    """After so many calls the scheduler gets a ranking that suits them (Q4)."""
-    table = Sessions(ServerSettings(policy=PLAS()))
+@pytest.mark.parametrize("policy", [PLAS(), Gittins()], ids=["ladder", "sizes"])
+def test_the_ranking_is_fitted_to_what_is_seen(policy: Policy) -> None:
+    """After so many calls the scheduler gets one that suits them (Q4)."""
+    table = Sessions(ServerSettings(policy=policy))
     got: list[tuple[int, Any]] = []
-    books = SimpleNamespace(ranking=PLAS().ranking(S))
+    books = SimpleNamespace(ranking=policy.ranking(S))
     for number in range(FIT_EVERY_CALLS):
         assert not got
         call = table.spec(request(), [1], 0)
