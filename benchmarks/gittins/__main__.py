@@ -36,9 +36,9 @@ def main() -> ExitCode:
     store = Store.open(typed.out / "results.jsonl", to_add=typed.jobs > 0)
     code = ExitCode.OK
     for stage in (plan.first, lambda: plan.second(store)):
-        if typed.jobs and code is ExitCode.OK:
+        if typed.jobs and code is not ExitCode.INTERRUPTED:
             sweep = Sweep(name="gittins", points=list(stage().values()))
-            code = run_sweeps([sweep], store, jobs=typed.jobs)
+            code = max(code, run_sweeps([sweep], store, jobs=typed.jobs))
     results = plan.results(store)
     if results:
         command = shlex.join(["python", "-m", "benchmarks.gittins", *sys.argv[1:]])

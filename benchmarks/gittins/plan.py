@@ -96,7 +96,7 @@ class Plan:
         """Return the runs that need no other to have been before."""
         return {
             run: self._point(run, _named(run.policy))
-            for run in self._runs()
+            for run in self.runs()
             if run.policy not in {WARM, CHANGED}
         }
 
@@ -116,7 +116,7 @@ class Plan:
             and found[0].lessons is not None
         }
         points = {}
-        for run in self._runs():
+        for run in self.runs():
             source = run._replace(policy=COLD, seed=(run.seed + 1) % self.seeds)
             if run.policy == CHANGED:
                 source = source._replace(workload=CHAT)
@@ -149,12 +149,15 @@ class Plan:
                     found[run._replace(workload=ONE_NAME)] = found[run]
         return found
 
-    def _runs(self) -> Iterator[Run]:
-        for seed in range(self.seeds):
-            for workload in self.workloads:
-                for load in self.loads:
-                    for policy in self._policies(workload):
-                        yield Run(workload, load, policy, seed)
+    def runs(self) -> list[Run]:
+        """Return all runs of both stages."""
+        return [
+            Run(workload, load, policy, seed)
+            for seed in range(self.seeds)
+            for workload in self.workloads
+            for load in self.loads
+            for policy in self._policies(workload)
+        ]
 
     def _policies(self, workload: str) -> Iterator[str]:
         if workload != ONE_NAME or MIXED not in self.workloads:

@@ -144,6 +144,16 @@ def test_figures_stand_beside_their_bounds(
     assert told[changed] == "1.00 (1.00 to 1.00)"
 
 
+def test_the_best_of_five_is_found_on_the_seeds_that_all_of_them_have(
+    results: dict[Run, Result],
+) -> None:
+    """In the middle of a sweep one policy may have had an easy seed only."""
+    del results[Run(CHAT, 1.3, "plas", 0)]
+    easy = Run(CHAT, 1.3, "fcfs", 0)
+    results[easy] = attrs.evolve(results[easy], rows=[row(1.0)] * 10)
+    assert Figures(results).best(CHAT, 1.3) == "plas"
+
+
 def test_what_is_not_there_yet_leaves_its_cell_empty(plan: Plan) -> None:
     """A table can be looked at while it is made."""
     assert "| ≤ 1.05 |  |" in report(plan, {}, "the command")

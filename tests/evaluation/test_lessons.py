@@ -39,6 +39,15 @@ def test_what_is_kept_is_small() -> None:
     assert Lessons.of(TABLE).model.classes["chat"].ended[0].size_s == 0.123457
 
 
+def test_sizes_that_six_digits_do_not_tell_apart_are_one() -> None:
+    """Two on either side of a bound between cells; a finished run is not lost."""
+    near = ClassSizes(ended=[Sizes(0.69388938, 1.0), Sizes(0.69388940, 2.0)])
+    table = IndexTable(model=SizeModel(shared=near), first_s=0.001)
+    kept = Lessons.of(table)
+    assert kept.model.shared.ended == (Sizes(0.693889, 3.0),)
+    assert Lessons.from_json(kept.to_json()) == kept
+
+
 def test_nonsense_is_refused() -> None:
     """It came from a file."""
     with pytest.raises(ValueError, match="schema None"):

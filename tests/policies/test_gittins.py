@@ -119,6 +119,22 @@ def test_later_it_learns_anew_when_enough_has_ended_since() -> None:
     assert policy.recalibrated(late, seen(ended=10_032)) is not None
 
 
+def test_programs_that_come_are_news_also_if_none_ends() -> None:
+    """A load that changes to longer programs is followed while they run."""
+    policy = Gittins()
+    old = table([1.0] * 100)
+    new = [
+        attrs.evolve(each, arrival=100 + each.arrival, has_ended=False)
+        for each in programs([40.0] * 13)
+    ]
+    grown = policy.recalibrated(old, seen([*programs([1.0] * 100), *new]))
+    assert isinstance(grown, IndexTable)
+    assert grown.model.classes["chat"].running
+    few = seen([*programs([1.0] * 100), *new[:9]])
+    assert policy.recalibrated(old, few) is None
+    assert policy.recalibrated(grown, few) is None
+
+
 def test_a_model_from_an_earlier_run_holds_from_the_first_call() -> None:
     """No start in the cold: the class is known before any program has ended."""
     warm = Gittins(model=KNOWN).ranking(STEP_NS)

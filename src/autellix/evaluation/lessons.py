@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import attrs
 
-from autellix.policies.gittins import IndexTable, Objective
+from autellix.policies.gittins import (
+    ClassSizes,
+    IndexTable,
+    Objective,
+    SizeModel,
+    Sizes,
+)
 from autellix.runtime.learning import sizes_from_json, sizes_to_json
-
-if TYPE_CHECKING:
-    from autellix.policies.gittins import SizeModel
 
 
 @attrs.frozen(kw_only=True)
@@ -31,9 +34,12 @@ class Lessons:
     @classmethod
     def of(cls, table: IndexTable) -> Self:
         """Return what a table rests on, with the digits that matter."""
-        rounded = _rounded(sizes_to_json(table.model))
+        classes = table.model.classes.items()
         return cls(
-            model=sizes_from_json(rounded),
+            model=SizeModel(
+                classes={name: _rounded(sizes) for name, sizes in classes},
+                shared=_rounded(table.model.shared),
+            ),
             objective=table.objective,
             first_s=table.first_s,
         )
@@ -58,10 +64,19 @@ class Lessons:
         )
 
 
-def _rounded(value: Any) -> Any:
-    """Return six digits of each number: more than any estimate is good for."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, Mapping):
-        return {key: _rounded(each) for key, each in value.items()}
-    return [_rounded(each) for each in value] if isinstance(value, list) else value
+def _rounded(sizes: ClassSizes) -> ClassSizes:
+    return ClassSizes(
+        ended=_rounded_sizes(sizes.ended), running=_rounded_sizes(sizes.running)
+    )
+
+
+def _rounded_sizes(sizes: Iterable[Sizes]) -> list[Sizes]:
+    """Return six digits of each: more than an estimate is good for.
+
+    Two on either side of a bound between cells may then be one.
+    """
+    weights: dict[float, float] = {}
+    for each in sizes:
+        size_s = float(f"{each.size_s:.6g}")
+        weights[size_s] = weights.get(size_s, 0.0) + each.weight
+    return [Sizes(s, float(f"{weight:.6g}")) for s, weight in weights.items()]

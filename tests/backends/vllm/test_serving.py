@@ -25,7 +25,7 @@ from autellix.core.records import CallSpec, Outcome, ProgramDelta
 from autellix.policies import PLAS, Gittins, Ladder
 
 if TYPE_CHECKING:
-    from autellix.core.ranking import Policy
+    from autellix.core.ranking import ChargeSample, Policy, Ranking
 
 POLICY = PLAS(ladder=Ladder(bounds_s=[1.0], quanta_s=[1.0, math.inf]))
 S = 1_000_000_000
@@ -158,25 +158,41 @@ def test_a_client_names_its_class_only_where_it_is_trusted() -> None:
     assert trusting.spec(request("a", **told), [1], 0).job.program_class == "short"
 
 
-@pytest.mark.parametrize("policy", [PLAS(), Gittins()], ids=["ladder", "sizes"])
-def test_the_ranking_is_fitted_to_what_is_seen(policy: Policy) -> None:
-    """After so many calls the scheduler gets one that suits them (Q4)."""
+def sent_after(policy: Policy, old: Ranking) -> list[tuple[int, Any]]:
+    """Return the rankings a scheduler gets by the time that so many calls ended."""
     table = Sessions(ServerSettings(policy=policy))
     got: list[tuple[int, Any]] = []
-    books = SimpleNamespace(ranking=policy.ranking(S))
     for number in range(FIT_EVERY_CALLS):
         assert not got
         call = table.spec(request(), [1], 0)
         facts = [ended(call, S // (1 + number % 7), S)]
         steering: Any = SimpleNamespace(
             take_facts=facts.copy,
-            follower=SimpleNamespace(books=books),
+            follower=SimpleNamespace(books=SimpleNamespace(ranking=old)),
             update_ranking=lambda *told: got.append(told),
         )
         table.fold(steering)
-    ((version, ranking),) = got
+    return got
+
+
+@pytest.mark.parametrize("policy", [PLAS(), Gittins()], ids=["ladder", "sizes"])
+def test_the_ranking_is_fitted_to_what_is_seen(policy: Policy) -> None:
+    """After so many calls the scheduler gets one that suits them (Q4)."""
+    old = policy.ranking(S)
+    ((version, ranking),) = sent_after(policy, old)
     assert version == 1
-    assert ranking != books.ranking
+    assert ranking != old
+
+
+def test_a_fit_that_fails_costs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """The ranking stays, and the log says why."""
+
+    class Broken(PLAS):
+        def recalibrated(self, old: Ranking, seen: ChargeSample) -> Ranking | None:
+            raise ZeroDivisionError("no program has ended")
+
+    assert sent_after(Broken(), PLAS().ranking(S)) == []
+    assert "no program has ended" in caplog.text
 
 
 @pytest.mark.parametrize(

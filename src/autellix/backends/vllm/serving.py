@@ -18,7 +18,9 @@ import attrs
 from autellix.backends.vllm.preemption import DEFAULT_COSTS
 from autellix.core.facts import Ended
 from autellix.core.process_table import ProcessTable
+from autellix.errors import PolicyFault
 from autellix.policies import PLAS
+from autellix.policies.checked import CheckedPolicy
 from autellix.policies.spec import from_spec
 
 if TYPE_CHECKING:
@@ -222,8 +224,14 @@ class Sessions:
         self._use(session, report.ended_ns)
 
     def _fit(self, steering: Steering) -> None:
+        policy = self._settings.policy
         ranking = steering.follower.books.ranking
-        new = self._settings.policy.recalibrated(ranking, self.table.charge_sample())
+        sample = self.table.charge_sample()
+        try:
+            new = CheckedPolicy(policy).recalibrated(ranking, sample)
+        except PolicyFault:  # a fit that fails must not cost the server
+            _log.exception("%r could not be fitted; its ranking stays", policy)
+            return
         if new is not None:
             self._version += 1
-            steering.update_ranking(self._version, new)
+            steering.update_ranking(self._version, new.unchecked)

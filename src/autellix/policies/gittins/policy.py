@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autellix.core.process_table import ProgramView
 
 _FEW_ENDS: Final = 32  # so long every end tells much, and so do those that do not end
-_MOST_ENDS: Final = 32  # between two tables, so that a load that changes is followed
+_MOST_NEWS: Final = 32  # between two tables, so that a load that changes is followed
 
 
 @attrs.frozen(kw_only=True)
@@ -70,8 +70,13 @@ class Gittins:
         if not isinstance(old, IndexTable):
             raise TypeError(f"only an IndexTable can be learned on: got {old!r}")
         ended = seen.programs_ended
-        is_news = ended - old.programs_ended >= min(ended // 8, _MOST_ENDS)
-        if ended > _FEW_ENDS and not is_news:
+        arrived = 1 + max((each.arrival for each in seen.programs), default=-1)
+        # Those that came tell something too: if a load changes to longer programs, for
+        # a long time none of them ends.
+        news = max(ended - old.programs_ended, arrived - old.programs_arrived)
+        if ended > _FEW_ENDS and news < min(ended // 8, _MOST_NEWS):
             return None
-        model = learned(seen, self.model, edges_s(old.first_s))
-        return attrs.evolve(old, model=model, programs_ended=ended)
+        model = learned(seen, self.model, old.model, edges_s(old.first_s))
+        return attrs.evolve(
+            old, model=model, programs_ended=ended, programs_arrived=arrived
+        )

@@ -126,6 +126,7 @@ class IndexTable:
         objective: What is to be small.
         first_s: Work of one step, seconds: where cells of ages and levels begin.
         programs_ended: Programs that had ended when the model was made.
+        programs_arrived: Programs that had come by then.
         rows: What is known of each class that has a model of its own.
         shared: What holds for every other class.
     """
@@ -134,6 +135,7 @@ class IndexTable:
     objective: Objective = Objective.LATENCY
     first_s: float = attrs.field(validator=attrs.validators.gt(0.0))
     programs_ended: int = 0
+    programs_arrived: int = 0
     rows: Mapping[str, LearnedRow] = attrs.field(init=False, eq=False, repr=False)
     shared: LearnedRow = attrs.field(init=False, eq=False, repr=False)
 
