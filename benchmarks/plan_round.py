@@ -6,7 +6,8 @@ Two schedulers of 256 slots under PLAS, one with 10,000 waiting calls and one wi
 take turns, a step each; calls end in most steps and as many arrive, of all levels, so
 that some preempt, some age and some are promoted. Once with memory for all 256, once
 with so little that calls compete for blocks. What is given is CPU time: of ``plan``,
-and of all that the core does in a step (submit, plan, commit).
+and of all that the core does in a step (submit, plan, commit). Then Gittins, on sizes
+learned from programs like these, takes turns with PLAS, both with 10,000 waiting.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from autellix.backends.simulated.presets import LLAMA_8B_A100
 from autellix.core.kv_blocks import KVBlocks
 from autellix.core.limits import StepLimits
 from autellix.core.plan import Plan, Sampled
+from autellix.core.ranking import ChargeSample, Policy, ProgramCharge, Ranking
 from autellix.core.records import CallSpec, FairnessWindow, Job
 from autellix.core.step_scheduler import StepScheduler
-from autellix.policies import PLAS, Ladder
+from autellix.policies import PLAS, Gittins, Ladder
 from benchmarks.figures import Figure, show
 
 T = TypeVar("T")
@@ -50,6 +52,8 @@ class Load:
 
     waiting: int
     device_blocks: int
+    policy: Policy = attrs.field(factory=lambda: PLAS(ladder=LADDER))
+    ranking: Ranking = LADDER
     seed: int = 1
     now_ns: int = 0
     submitted: int = 0
@@ -61,7 +65,6 @@ class Load:
         """Fill the slots and the line."""
         self.chance = random.Random(self.seed)
         self.words = [self.chance.randrange(50_000) for _ in range(100_000)]
-        policy = PLAS(ladder=LADDER)
         self.scheduler = StepScheduler(
             limits=StepLimits(slots=SLOTS, token_budget=2_048),
             blocks=KVBlocks(
@@ -70,8 +73,8 @@ class Load:
                 block_tokens=BLOCK_TOKENS,
                 shares_blocks=True,
             ),
-            policy=policy,
-            ranking=LADDER,
+            policy=self.policy,
+            ranking=self.ranking,
             costs=LLAMA_8B_A100,
         )
         self.arrive(OLD)
@@ -142,25 +145,30 @@ def _timed(work: Callable[[], T]) -> tuple[float, T]:
     return (time.thread_time_ns() - start_ns) / 1_000, result
 
 
-def measure(device_blocks: int, rounds: int) -> tuple[Spent, Spent]:
-    """Let both loads take turns; return what many and few waiting calls cost."""
-    loads = [Load(MANY, device_blocks), Load(FEW, device_blocks)]
-    for load in loads:
+def measure(one: Load, other: Load, rounds: int) -> tuple[Spent, Spent]:
+    """Let two loads take turns; return what each costs."""
+    for load in (one, other):
         for _ in range(_WARM_UP_ROUNDS):
             step(load, Spent())
-    many, few = Spent(), Spent()
+    spent = Spent(), Spent()
     for _ in range(rounds):
-        step(loads[0], many)
-        step(loads[1], few)
-    return many, few
+        step(one, spent[0])
+        step(other, spent[1])
+    return spent
+
+
+def ratio_of(one: Spent, other: Spent) -> float:
+    """Return by how much decisions of the one are dearer: the median of pairs."""
+    pairs = zip(one.plan_us, other.plan_us, strict=True)
+    return statistics.median(a / b for a, b in pairs)
 
 
 def figures(memory: str, device_blocks: int, rounds: int) -> list[Figure]:
     """Measure with so many blocks."""
-    many, few = measure(device_blocks, rounds)
+    loads = Load(MANY, device_blocks), Load(FEW, device_blocks)
+    many, few = measure(*loads, rounds)
     plan_us = statistics.median(many.plan_us)
-    pairs = zip(many.plan_us, few.plan_us, strict=True)
-    ratio = statistics.median(a / b for a, b in pairs)
+    ratio = ratio_of(many, few)
     return [
         Figure(
             name=f"{memory}: plan, {MANY:,} waiting",
@@ -187,6 +195,42 @@ def figures(memory: str, device_blocks: int, rounds: int) -> list[Figure]:
     ]
 
 
+def learned() -> tuple[Policy, Ranking]:
+    """Return Gittins, and what it makes of programs as large as these."""
+    chance, policy = random.Random(1), Gittins()
+    programs = [
+        ProgramCharge(
+            program_class="agent",
+            arrival=number,
+            charge_ns=round(1e9 * 10 ** chance.uniform(ARRIVING[0], OLD[1])),
+            has_ended=True,
+        )
+        for number in range(2_000)
+    ]
+    seen = ChargeSample(
+        calls_ns=(), programs_ns=(), programs=programs, programs_ended=len(programs)
+    )
+    first = policy.ranking(LLAMA_8B_A100.single_step_ns())
+    return policy, policy.recalibrated(first, seen) or first
+
+
+def figures_of_learned(device_blocks: int, rounds: int) -> list[Figure]:
+    """Measure what it costs that sizes were learned."""
+    policy, ranking = learned()
+    loads = Load(MANY, device_blocks, policy, ranking), Load(MANY, device_blocks)
+    gittins, plas = measure(*loads, rounds)
+    name = "Gittins: plan"
+    return [
+        Figure(name=name, value=statistics.median(gittins.plan_us), unit="us"),
+        Figure(
+            name=f"{name}, by PLAS's",
+            value=ratio_of(gittins, plas),
+            unit="x",
+            at_most=1.1,
+        ),
+    ]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -198,6 +242,7 @@ def main() -> None:
     measured = [
         *figures("ample memory", enough, arguments.rounds),
         *figures("scarce memory", scarce, arguments.rounds),
+        *figures_of_learned(enough, arguments.rounds),
     ]
     show("plan_round", measured, as_json=arguments.json)
 
