@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import fmean
 
 import attrs
@@ -17,9 +17,10 @@ from autellix.policies import AgeRow, Gittins, Ladder, ProgramFCFS, Table
 from autellix.policies.gittins import ClassSizes, IndexTable, SizeModel, Sizes
 from autellix.policies.gittins.index import discrete_index
 from tests.laws.queue_of_one import load, mean_latency_s
-from tests.laws.replayed import MS, Chain, Replayed, replay, scheduler
+from tests.laws.replayed import COSTS, MS, Chain, Replayed, replay, scheduler
 from tests.policies.test_gittins_sizes import programs, seen
 
+S = 1_000_000_000
 STEP_NS = 10 * MS
 JOB = Job(program_class="chat", program_arrival=0)
 
@@ -87,10 +88,9 @@ def test_with_decreasing_hazard_rate_it_orders_as_plas(count: int) -> None:
     ages = [round(1e9 * 0.01 * 1.1**n) for n in range(100)]
     ours = [table.enter(JOB, age_ns).level for age_ns in ages]
     theirs = [ladder.enter(JOB, age_ns).level for age_ns in ages]
-    pairs = list(zip(pairwise(ours), pairwise(theirs), strict=True))
-    assert all(before <= after for (before, after), _ in pairs)
-    assert len(set(ours)) > 4
-    assert len(set(theirs)) > 4
+    for levels in (ours, theirs):  # so of no two ages they put another first
+        assert all(young <= old for young, old in pairwise(levels))
+        assert len(set(levels)) > 4
 
 
 @given(
@@ -185,6 +185,43 @@ def test_on_one_server_no_other_order_is_better(kind: Kind) -> None:
     )
     assert best_s <= 1.02 * min(others_s)
     assert best_s <= 0.9 * max(others_s)
+
+
+def test_the_step_scheduler_with_one_slot_is_such_a_server() -> None:
+    """What holds there holds in it: each call takes a step a token, pauses cost none.
+
+    Ages count work, of which a step of a full batch does more than one of a single
+    call; so the server's clock is the scheduler's by that much.
+    """
+    chance = random.Random(4)
+    tokens = [6 if chance.random() < 0.8 else 72 for _ in range(400)]
+    at_s = accumulate(chance.expovariate(0.8 / fmean(tokens)) for _ in tokens)
+    arrives = [round(steps * COSTS.single_step_ns()) for steps in at_s]
+    sizes = ClassSizes(ended=[Sizes(work_s(6), 160.0), Sizes(work_s(72), 40.0)])
+    policy = Gittins(model=SizeModel(classes={"chain": sizes}), beta=None)
+    chains = [
+        Chain(arrives_ns=at_ns, calls=[(1, count)])
+        for at_ns, count in zip(arrives, tokens, strict=True)
+    ]
+    engine = scheduler(policy, slots=1, device_blocks=4_000)
+    reports = Replayed(policy, chains, engine).reports
+    found_s = (
+        fmean(reports[n, 0].ended_ns - at_ns for n, at_ns in enumerate(arrives)) / S
+    )
+    clock = work_s(1) * S / COSTS.single_step_ns()
+    server = [
+        (round(at_ns * clock), round(work_s(count) * S))
+        for at_ns, count in zip(arrives, tokens, strict=True)
+    ]
+    ranking = policy.ranking(COSTS.single_step_ns())
+    one = attrs.evolve(ranking, model=SizeModel(classes={"one": sizes}, shared=sizes))
+    expected_s = mean_latency_s(one, server) / clock
+    assert found_s == pytest.approx(expected_s, rel=0.05)
+
+
+def work_s(tokens: int) -> float:
+    """Return the work of a call of one token that produces so many, seconds."""
+    return COSTS.decode_works_ns(0, tokens) / S
 
 
 @pytest.mark.slow
