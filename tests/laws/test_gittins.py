@@ -213,8 +213,8 @@ def test_the_step_scheduler_with_one_slot_is_such_a_server() -> None:
         (round(at_ns * clock), round(work_s(count) * S))
         for at_ns, count in zip(arrives, tokens, strict=True)
     ]
-    ranking = policy.ranking(COSTS.single_step_ns())
-    one = attrs.evolve(ranking, model=SizeModel(classes={"one": sizes}, shared=sizes))
+    known = Gittins(model=SizeModel(classes={"one": sizes}), beta=None)
+    one = known.ranking(COSTS.single_step_ns())
     expected_s = mean_latency_s(one, server) / clock
     assert found_s == pytest.approx(expected_s, rel=0.05)
 
