@@ -74,7 +74,10 @@ def arguments(typed: Sequence[str]) -> argparse.Namespace:
     add("--seeds", type=int, default=10)
     add("--programs", type=int, default=1_000, help="in each run; searches 0.3 of it")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time; 0: none")
-    return parser.parse_args(typed)
+    parsed = parser.parse_args(typed)
+    if parsed.seeds < 2:
+        parser.error(f"--seeds: a warm start takes another seed's: {parsed.seeds}")
+    return parsed
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from autellix.policies.gittins import (
 from autellix.workloads.generators import chat
 from autellix.workloads.trace import Trace
 from autellix.workloads.trace_file import write_trace
+from benchmarks.gittins.__main__ import arguments
 from benchmarks.gittins.bounds import Figures, report
 from benchmarks.gittins.plan import (
     BASELINES,
@@ -96,6 +97,13 @@ def test_a_warm_start_takes_the_model_of_another_seed(
         assert isinstance(named, dict)
         assert named["model"]["classes"] == {"agent": sizes}
     assert {run.workload for run in second if run.policy == CHANGED} == {REACT}
+
+
+def test_one_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to start warm from, and the value is shown."""
+    with pytest.raises(SystemExit):
+        arguments(["--out", "out", "--seeds", "1"])
+    assert "--seeds: a warm start takes another seed's: 1" in capsys.readouterr().err
 
 
 def test_searches_are_fewer_and_one_name_hides_the_kinds(plan: Plan) -> None:
