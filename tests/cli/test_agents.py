@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from autellix.cli.demo.agents import run_agent
+from autellix.cli.demo.agents import output_tokens, run_agent
 from autellix.cli.demo.tools import Action
-from autellix.cli.demo.workload import Chat, Errand, Search, Task, Turn
+from autellix.cli.demo.workload import Chat, Errand, Search, Task, Turn, make_workload
 from autellix.testing import run_virtual
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ class Model:
 
 def contents(messages: Sequence[Mapping[str, str]], role: str) -> list[str]:
     return [message["content"] for message in messages if message["role"] == role]
+
+
+def test_what_a_task_generates_is_known_before() -> None:
+    """Time left is told by it: it is what the calls ask for, in sum."""
+    for task in make_workload(0):
+        model = Model()
+        model.run(task)
+        assert output_tokens(task) == sum(model.tokens)
 
 
 def test_a_chat_keeps_the_whole_conversation_in_view() -> None:

@@ -5,6 +5,7 @@ import logging
 import sys
 
 import anyio
+import attrs
 import pytest
 
 from autellix.cli.progress import Watched, loading_shown, progress
@@ -55,6 +56,33 @@ def test_lines_come_every_five_seconds(capsys: pytest.CaptureFixture[str]) -> No
         "  FCFS 5 s: 1/5 programs ended, 1 waiting; 0 tokens",
         "  FCFS 10 s: 1/5 programs ended, 1 waiting; 0 tokens",
     ]
+
+
+def test_where_all_tokens_are_known_time_left_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """At the speed so far, and only once there is one."""
+    known = attrs.evolve(watched(), output_tokens=30)
+
+    async def main() -> None:
+        async with progress(known, plain=True):
+            await anyio.sleep(5.5)
+            known.recording(
+                Event(
+                    at_s=0.0,
+                    kind=EventKind.ENDED,
+                    program=0,
+                    program_class="chat",
+                    call=0,
+                    details={"output_tokens": 10},
+                )
+            )
+            await anyio.sleep(5)
+
+    run_virtual(main)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("; 0 tokens")
+    assert second.endswith("; 10 tokens, some 20 s left")
 
 
 def test_on_a_terminal_a_table_is_live(monkeypatch: pytest.MonkeyPatch) -> None:

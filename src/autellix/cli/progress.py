@@ -60,11 +60,13 @@ class Watched:
         title: What runs.
         recording: What becomes of its programs.
         programs: How many there will be; None: that is not known.
+        output_tokens: How many tokens they will generate; None: that is not known.
     """
 
     title: str
     recording: Recording
     programs: int | None = None
+    output_tokens: int | None = None
 
 
 @asynccontextmanager
@@ -113,7 +115,16 @@ def _line(watched: Watched, elapsed_s: float) -> str:
     return (
         f"{watched.title} {elapsed_s:.0f} s: {ended} programs ended, "
         f"{doing or 'none open'}; {recording.output_tokens()} tokens"
+        f"{_left(watched, elapsed_s)}"
     )
+
+
+def _left(watched: Watched, elapsed_s: float) -> str:
+    """Return how long it will take at the speed so far; nothing where none can tell."""
+    planned, done = watched.output_tokens, watched.recording.output_tokens()
+    if planned is None or not done:
+        return ""
+    return f", some {elapsed_s * (planned / done - 1):.0f} s left"
 
 
 def _table(watched: Watched, elapsed_s: float) -> Table:
@@ -122,7 +133,8 @@ def _table(watched: Watched, elapsed_s: float) -> Table:
     recording = watched.recording
     tokens = recording.output_tokens()
     speed = f"{tokens / elapsed_s:.0f} tokens/s" if elapsed_s >= 1 else ""
-    table = Table(title=f"{watched.title}  {elapsed_s:.0f} s  {speed}", min_width=64)
+    title = f"{watched.title}  {elapsed_s:.0f} s  {speed}{_left(watched, elapsed_s)}"
+    table = Table(title=title, min_width=64)
     for heading in ("programs", "ended", *State, "tokens"):
         table.add_column(heading, justify="left" if heading == "programs" else "right")
     tracks = list(recording.tracks.values())

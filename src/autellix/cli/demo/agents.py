@@ -47,6 +47,17 @@ def kind_of(task: Task) -> str:
             return "tree"
 
 
+def output_tokens(task: Task) -> int:
+    """Return how many tokens all replies to a task have."""
+    match task:
+        case Chat():
+            return sum(turn.reply_tokens for turn in task.turns)
+        case Errand():
+            return sum(task.thought_tokens) + task.answer_tokens
+        case Search():
+            return sum(task.idea_tokens) * len(_ANGLES) + task.answer_tokens
+
+
 async def run_agent(program: Program, task: Task) -> list[CallResult]:
     """Do a task; return all calls made for it."""
     match task:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio
 import attrs
 
+from autellix.cli.demo.agents import output_tokens
 from autellix.cli.demo.engines import NAMES, simulated_engines, torch_engines
 from autellix.cli.demo.picture import draw
 from autellix.cli.demo.summary import summarize
@@ -121,7 +122,10 @@ def _run(
     engines = torch_engines(say_loading)
     run = partial(run_trial, trial, policy, tasks, engines)
     watched = Watched(
-        title=trial.policy, recording=trial.recording, programs=trial.programs
+        title=trial.policy,
+        recording=trial.recording,
+        programs=trial.programs,
+        output_tokens=sum(output_tokens(task) for task in tasks),
     )
     anyio.run(run, partial(progress, watched, plain=options.is_plain))
 
