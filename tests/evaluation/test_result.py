@@ -2,10 +2,12 @@
 
 import json
 
+import attrs
 import pytest
 
 from autellix.evaluation import Result
 from autellix.evaluation.lessons import Lessons
+from autellix.evaluation.point import Workload
 from autellix.evaluation.result import codes_of, version_of
 from autellix.evaluation.timeline import Timeline
 from tests.evaluation.builders import point, result, row
@@ -76,6 +78,17 @@ def test_the_version_of_results_is_theirs_alone() -> None:
     assert version_of([one, two]) == version_of([two, slower])
     assert version_of([one, two]) != version_of([one])
     assert version_of([one]) != version_of([result(point(), ROWS[:1])])
+
+
+def test_the_version_of_results_knows_no_folders() -> None:
+    """Those of one trace are the same wherever it lies."""
+    here, there = (
+        Workload(source=f"{folder}/chats.jsonl.gz", digest="0123456789ab")
+        for folder in ("/here", "/there")
+    )
+    one = result(attrs.evolve(point(), workload=here), ROWS)
+    other = result(attrs.evolve(point(), workload=there), ROWS)
+    assert version_of([one]) == version_of([other])
 
 
 def test_results_are_of_one_code_whatever_each_policy_adds() -> None:

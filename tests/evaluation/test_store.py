@@ -1,12 +1,15 @@
 """The file of results survives whatever ends a sweep."""
 
+import lzma
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 from autellix.errors import ConfigError
 from autellix.evaluation import Store
+from autellix.evaluation.point import Workload
 from tests.evaluation.builders import point, result, row
 
 POINTS = [point(seed=seed) for seed in range(3)]
@@ -76,6 +79,22 @@ def test_packed_results_are_there_as_if_they_were_not(path: Path) -> None:
     path.write_text("".join(reversed(lines)))
     Store.open(path).pack()
     assert path.with_name("results.jsonl.xz").read_bytes() == packed
+
+
+@pytest.mark.parametrize("is_mix", [False, True], ids=["one", "mix"])
+def test_packed_results_tell_no_folders(tmp_path: Path, is_mix: bool) -> None:
+    """What is published is the same wherever it was run, keys and all."""
+    part = {"source": "/home/me/traces/chats.jsonl.gz", "digest": "0123456789ab"}
+    mix = {"source": "chats+tools", "mix": (part,)}
+    workload = Workload(**(mix if is_mix else part))
+    one = attrs.evolve(POINTS[0], workload=workload)
+    store = Store.open(tmp_path / "results.jsonl")
+    store.add(result(one, [row(1.0)]))
+    store.pack()
+    packed = lzma.decompress(store.packed.read_bytes()).decode()
+    assert '"chats.jsonl.gz"' in packed
+    assert "/home" not in packed
+    assert not Store.open(store.path).missing([one])
 
 
 def test_a_later_result_counts_more_than_a_packed_one(path: Path) -> None:

@@ -79,6 +79,11 @@ class Part:
         """What it is called in tables."""
         return Path(self.source).name.split(".")[0] if self.digest else self.source
 
+    def without_folder(self) -> Part:
+        """Return the same with no more of its path than the file's name."""
+        source = Path(self.source).name if self.digest else self.source
+        return attrs.evolve(self, source=source)
+
 
 def _to_parts(parts: Iterable[Part | Mapping[str, Any]]) -> tuple[Part, ...]:
     return tuple(part if isinstance(part, Part) else Part(**part) for part in parts)
@@ -119,6 +124,12 @@ class Workload:
     def name(self) -> str:
         """What it is called in tables."""
         return Part(source=self.source, digest=self.digest).name
+
+    def without_folders(self) -> Workload:
+        """Return the same with no more of paths than the names of files."""
+        whole = Part(source=self.source, digest=self.digest).without_folder()
+        mix = tuple(part.without_folder() for part in self.mix)
+        return attrs.evolve(self, source=whole.source, mix=mix)
 
 
 @attrs.frozen(kw_only=True)
@@ -197,6 +208,10 @@ class Point:
             raise ValueError(
                 f"load must be above 0, as a multiple of saturation: {self.load!r}"
             )
+
+    def without_folders(self) -> Point:
+        """Return the same, of the same key, without where files lie on this machine."""
+        return attrs.evolve(self, workload=self.workload.without_folders())
 
     @property
     def key(self) -> str:

@@ -144,7 +144,7 @@ class Result:
 
     def outcome(self) -> str:
         """Return what a repetition must give again, as text; pictures aside."""
-        told = self._told()
+        told = self._told() | {"point": self.point.without_folders().to_json()}
         del told["cpu_s"], told["code"], told["policy_code"]
         return json.dumps(told, sort_keys=True)
 

@@ -78,14 +78,19 @@ class Store:
     def pack(self) -> None:
         """Put all results into the packed file, in the order of their keys.
 
-        The other file goes, unless somebody has added to it meanwhile.
+        It does not tell in which folders of this machine traces lie. The other file
+        goes, unless somebody has added to it meanwhile.
 
         Raises:
             ConfigError: There are none.
         """
         if not self._results:
             raise ConfigError(f"there are no results in {self.path.parent}")
-        lines = [self._results[key].to_line() for key in sorted(self._results)]
+        results = [self._results[key] for key in sorted(self._results)]
+        lines = [
+            attrs.evolve(result, point=result.point.without_folders()).to_line()
+            for result in results
+        ]
         content = "".join(f"{line}\n" for line in lines).encode()
         packed = _lzma().compress(content, preset=9)
         part = self.packed.with_suffix(".part")
