@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autellix.core.records import FairnessWindow
-from autellix.core.starvation import due_ns, is_starving
+from autellix.core.starvation import due_ns, is_starving, most_promoted
 
 durations = st.integers(0, 10**15)
 quanta = st.integers(1, 10**12)
@@ -40,6 +40,17 @@ def test_a_program_starves_when_it_is_due_now(
     window = FairnessWindow(ran_ns=ran_ns, waited_ns=waited_ns)
     starves = is_starving(window, beta, quantum_ns)
     assert starves == (due_ns(window, beta, quantum_ns, 7) == 7)
+
+
+@given(st.integers(1, 1_000), betas)
+def test_who_starves_has_the_share_that_beta_grants_a_program(
+    slots: int, beta: float
+) -> None:
+    """1/(1 + beta) of the slots, rounded down; but one, or nobody would be promoted."""
+    most = most_promoted(slots, beta)
+    share = slots / (1 + Fraction(beta))
+    assert most == max(1, share.__floor__())
+    assert most <= slots
 
 
 @pytest.mark.parametrize(

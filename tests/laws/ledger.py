@@ -64,6 +64,7 @@ class Ledger:
         self.costs = costs
         self.lives: dict[int, Life] = {}
         self.promoted_ns: dict[int, int] = {}
+        self.promoted: set[int] = set()
 
     def submitted(self, spec: CallSpec, now_ns: int) -> None:
         assert spec.call_id not in self.lives
@@ -97,6 +98,7 @@ class Ledger:
                     life.paused_at_ns = fact.at_ns
             elif isinstance(fact, Promoted):
                 self.promoted_ns[fact.program_id] = fact.at_ns
+                self.promoted.add(fact.call_id)
             elif isinstance(fact, Ended):
                 life.ended_ns = fact.at_ns
                 self._check(life, fact.report)

@@ -1,6 +1,8 @@
 """A step scheduler too plain to be wrong: docs/scheduler.md without prefix cache."""
 
 from collections.abc import Iterator
+from fractions import Fraction
+from math import ceil, floor
 
 import attrs
 
@@ -87,17 +89,26 @@ class Reference:
     def _place(self, c: Call, at: Placement) -> None:
         self.drawn += 1
         is_by_program = self.inner_order is InnerOrder.PROGRAM_ARRIVAL
+        c.is_promoted = False
         c.at, c.inner = at, (c.spec.job.program_arrival * is_by_program, self.drawn)
 
     def _promote(self) -> None:
+        if self.beta is None:
+            return
         calls = [c for c in self.calls.values() if c.state != "running" and c.at.level]
-        for i, (ran_ns, waited_ns) in sorted(self.windows.items()):
-            stuck = [c for c in calls if c.spec.program_id == i]
+        left_ns = {}  # until it starves
+        for i, (ran_ns, waited_ns) in self.windows.items():
             floor_ns = max(ran_ns, self.ranking.first_quantum_ns)
-            if stuck and self.beta is not None and waited_ns >= self.beta * floor_ns:
+            left_ns[i] = ceil(Fraction(self.beta) * floor_ns) - waited_ns
+        most = max(1, floor(self.limits.slots / (1 + Fraction(self.beta))))
+        for i in sorted(left_ns, key=lambda i: (left_ns[i], i)):
+            stuck = [c for c in calls if c.spec.program_id == i]
+            promoted = sum(c.is_promoted for c in self.calls.values())
+            if stuck and left_ns[i] <= 0 and promoted < most:
                 self.windows[i] = [0, 0]
                 for c in sorted(stuck, key=Call.rank):
                     self._place(c, self.ranking.promote(c.spec.job, c.age_ns))
+                    c.is_promoted = True
 
     def _pass(self) -> None:
         tries, is_kept = self.limits.lookahead, False

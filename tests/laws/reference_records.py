@@ -48,6 +48,7 @@ class Call:
     is_recomputing: bool = False  # dropped, and no token produced since
     blocks: int = 0  # on the device; any: the call is resident
     is_reserved: bool = False
+    is_promoted: bool = False
     skipped_since_ns: float = NEVER
 
     @property

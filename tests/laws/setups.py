@@ -65,7 +65,7 @@ LADDERS = (
 )
 TABLES = (
     SRPT(levels=5, ratio=2.0).ranking(STEP_NS),
-    RemainingTable(bounds_s=(5e-7, 1e-6, 3e-6, 6e-6), hold_s=4e-6),
+    RemainingTable(bounds_s=(5e-7, 1e-6, 3e-6, 6e-6), first_quantum_s=4e-6),
 )
 # Programs of one size, and of two: levels get better with age up to an end, then worse.
 LEARNED = tuple(

@@ -56,7 +56,7 @@ class Rungs:
         return self._at(min(level + 1, self.levels - 1), age_ns)
 
     def promote(self, job: Job, age_ns: int) -> Placement:
-        return self._at(0, age_ns)
+        return self._at(0, age_ns) if self.climbs else Placement(0, None)
 
     def _at(self, level: int, age_ns: int) -> Placement:
         return Placement(level, age_ns + (self.first_quantum_ns << level))

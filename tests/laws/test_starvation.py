@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autellix.core.facts import Promoted, Reserved
+from autellix.core.facts import Demoted, Ended, Promoted, Reserved
 from autellix.policies import FCFS, PLAS, Ladder
 from tests.laws.replayed import (
     COSTS,
@@ -68,6 +68,41 @@ def test_without_promotion_the_long_program_would_wait_for_all() -> None:
     replayed = replay(PLAS(ladder=LADDER, beta=None), load)
     last_ns = max(report.ended_ns for report in replayed.reports.values())
     assert replayed.reports[0, 0].ended_ns == last_ns
+
+
+CHAINS = st.lists(st.tuples(st.integers(4, 24), st.integers(1, 40)), min_size=1)
+
+
+@settings(max_examples=10)
+@given(calls=st.lists(CHAINS, min_size=12, max_size=20), beta=st.sampled_from([1.0, 3]))
+def test_where_all_starve_most_slots_still_go_by_level(
+    calls: list[list[tuple[int, int]]], beta: float
+) -> None:
+    """At most 1/(1 + beta) of the slots are for promoted calls, each until its end."""
+    policy = PLAS(ladder=LADDER, beta=beta)
+    chains = [Chain(arrives_ns=0, calls=each[:4]) for each in calls]
+    replayed = Replayed(policy, chains, scheduler(policy, slots=4, host_blocks=20))
+    live = set[int]()
+    for fact in replayed.facts:
+        if isinstance(fact, Promoted):
+            assert fact.call_id not in live, "promoted, and not kept on level 0"
+            live.add(fact.call_id)
+            assert len(live) <= 4 / (1 + beta)
+        elif isinstance(fact, Ended):
+            live.discard(fact.call_id)
+        elif isinstance(fact, Demoted):
+            assert fact.call_id not in live, "demoted after its promotion"
+
+
+def test_of_those_who_starve_who_came_due_first_goes_first() -> None:
+    """One at a time: each of many long programs goes on, whatever comes meanwhile."""
+    long = [Chain(arrives_ns=n * MS, calls=[(4, 60)]) for n in range(6)]
+    load = [*long, *stream_of_short(900, 14 * MS)]
+    replayed = replay(PLAS(ladder=LADDER, beta=2.0), load)
+    promoted = [f.program_id for f in replayed.facts if isinstance(f, Promoted)]
+    assert promoted[:6] == sorted(promoted[:6])
+    last_ns = max(report.ended_ns for report in replayed.reports.values())
+    assert all(replayed.reports[n, 0].ended_ns < last_ns / 2 for n in range(6))
 
 
 @settings(max_examples=20)

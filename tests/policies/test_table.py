@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autellix.core.ranking import Placement
 from autellix.core.records import Job
 from autellix.policies import AgeRow, RemainingTable, Table
 
@@ -53,20 +54,19 @@ def test_a_placement_lasts_until_the_next_break_point(row: AgeRow, age_ns: int) 
 
 @given(age_rows(), ages, st.integers(0, 5))
 def test_expiry_looks_the_age_up_again(row: AgeRow, age_ns: int, level: int) -> None:
-    """Where the call was makes no difference, so it comes back from a promotion."""
+    """Where the call was makes no difference."""
     table = Table(default=row)
     assert table.expire(job("chat"), age_ns, level) == table.enter(job("chat"), age_ns)
 
 
 @given(age_rows(), ages, st.floats(1e-6, 100))
-def test_promotion_holds_level_0_for_the_stated_charge(
-    row: AgeRow, age_ns: int, hold_s: float
+def test_a_promoted_call_stays_on_level_0(
+    row: AgeRow, age_ns: int, first_quantum_s: float
 ) -> None:
     """Whatever the table says for that age."""
-    table = Table(default=row, hold_s=hold_s)
-    placed = table.promote(job("chat"), age_ns)
-    assert (placed.level, placed.expires_at_ns) == (0, age_ns + round(hold_s * S))
-    assert table.first_quantum_ns == round(hold_s * S)
+    table = Table(default=row, first_quantum_s=first_quantum_s)
+    assert table.promote(job("chat"), age_ns) == Placement(0, None)
+    assert table.first_quantum_ns == round(first_quantum_s * S)
 
 
 @given(st.dictionaries(st.text(max_size=3), age_rows(), max_size=3), age_rows(), ages)

@@ -70,6 +70,7 @@ class Books:
         self.fairness = Fairness(policy.beta)
         self.preempted: list[Call] = []
         self.released: list[int] = []
+        self.promoted = 0  # live calls
         self.facts: list[Fact] = []
         self.totals: Counter[str] = Counter()
         self.preemptions: Counter[PreemptionKind] = Counter()
@@ -93,7 +94,7 @@ class Books:
         self.calls[call.call_id] = call
         self.fairness.enter(call, now_ns)
         self._place(call, placement)
-        self.join_line(call, now_ns)
+        self.join_line(call)
         self.waits.follow(call, now_ns)
         return call
 
@@ -107,6 +108,7 @@ class Books:
         self.blocks.release(call)
         self.released.append(call.call_id)
         call.state = CallState.ENDED
+        self.promoted -= call.is_promoted
         del self.calls[call.call_id]
         report = self._report(call, outcome, now_ns)
         self.facts.append(Ended(report=report, **self._about(call, now_ns)))
@@ -146,11 +148,11 @@ class Books:
 
     # -- the line ----------------------------------------------------------------
 
-    def join_line(self, call: Call, now_ns: int) -> None:
+    def join_line(self, call: Call) -> None:
         """Put a call without a slot in its place."""
         self.line.add(call)
         if call.level > 0:
-            self.fairness.add_starvable(call, self.ranking.first_quantum_ns, now_ns)
+            self.fairness.add_starvable(call, self.ranking.first_quantum_ns)
 
     def leave_line(self, call: Call, now_ns: int) -> None:
         """Take a call out of the line, its wait booked."""
@@ -159,10 +161,10 @@ class Books:
             self.fairness.remove_starvable(call)
         self.waits.leave(call, now_ns)
 
-    def rejoin_preempted(self, now_ns: int) -> None:
+    def rejoin_preempted(self) -> None:
         """Let the calls preempted in this round join the line."""
         for call in self.preempted:
-            self.join_line(call, now_ns)
+            self.join_line(call)
         self.preempted = []
 
     # -- slots and blocks --------------------------------------------------------
@@ -248,7 +250,9 @@ class Books:
         self.line.remove(call)
         self.fairness.remove_starvable(call)
         self._place(call, self.ranking.promote(call.spec.job, self.age(call)))
-        self.join_line(call, now_ns)
+        call.is_promoted = True
+        self.promoted += 1
+        self.join_line(call)
         self.totals["promotions"] += 1
         self.facts.append(Promoted(was=was, **self._about(call, now_ns)))
 
@@ -268,6 +272,8 @@ class Books:
 
     def _place(self, call: Call, placement: Placement) -> None:
         self._entries += 1
+        self.promoted -= call.is_promoted
+        call.is_promoted = False
         call.level = placement.level
         call.expires_at_ns = placement.expires_at_ns
         arrival = call.spec.job.program_arrival

@@ -55,6 +55,7 @@ class Call:
         limit_tokens: Prompt and the most it may produce.
         inherited_ns: Charge taken over from its program.
         clock: Of its program on this engine.
+        is_promoted: Its program starved: it is on level 0 for that (rule Q3).
         is_recomputing: Its KV was dropped and it has produced no token since: it comes
             back whole and keeps its blocks until it has.
     """
@@ -71,6 +72,7 @@ class Call:
     order: tuple[int, ...] = ()
     expires_at_ns: int | None = None
     is_reserved: bool = False
+    is_promoted: bool = False
     skipped_since_ns: int | None = None
     is_recomputing: bool = False
     is_in_step: bool = False

@@ -138,12 +138,12 @@ class Fairness:
             del self._clocks[call.spec.program_id]
         return clock.take_delta()
 
-    def add_starvable(self, call: Call, first_quantum_ns: int, now_ns: int) -> None:
+    def add_starvable(self, call: Call, first_quantum_ns: int) -> None:
         """Note that ``call`` waits below level 0; cost is O(log programs)."""
         clock = call.clock
         clock.starvable += 1
         if clock.watch is None and self._beta is not None:
-            self._watch(clock, first_quantum_ns, now_ns)
+            self._watch(clock, first_quantum_ns)
 
     def remove_starvable(self, call: Call) -> None:
         """Undo ``add_starvable``."""
@@ -153,20 +153,19 @@ class Fairness:
         """Look earlier at those watched: a new ranking has a lower floor of T."""
         for clock in self._clocks.values():
             if clock.watch is not None:
-                self._watch(clock, first_quantum_ns, clock.settled_ns)
+                self._watch(clock, first_quantum_ns)
 
     def next_due_ns(self) -> int | None:
         """Return the first instant at which a program may starve."""
         return self._watched[0][0] if self._watched else None
 
-    def take_starving(self, first_quantum_ns: int, now_ns: int) -> list[ProgramClock]:
-        """Return the programs that starve at ``now_ns``, by id; their windows restart.
+    def take_starving(self, first_quantum_ns: int, now_ns: int) -> ProgramClock | None:
+        """Return who came due first of those that starve; its window restarts.
 
         No step may be under way.
         """
-        starving = []
         while self._watched and self._watched[0][0] <= now_ns:
-            _, program_id, entry = heapq.heappop(self._watched)
+            watched_ns, program_id, entry = heapq.heappop(self._watched)
             clock = self._clocks.get(program_id)
             if clock is None or clock.watch != entry:
                 continue
@@ -174,22 +173,22 @@ class Fairness:
             if not clock.starvable:
                 continue
             clock.settle(now_ns)
-            if self._due(clock, first_quantum_ns, now_ns) > now_ns:
-                self._watch(clock, first_quantum_ns, now_ns)
+            if self._due_ns(clock, first_quantum_ns) > watched_ns:  # it ran meanwhile
+                self._watch(clock, first_quantum_ns)
                 continue
             clock.restart()
-            starving.append(clock)
-        return sorted(starving, key=lambda clock: clock.program_id)
+            return clock
+        return None
 
-    def _due(self, clock: ProgramClock, first_quantum_ns: int, now_ns: int) -> int:
-        waited = clock.window_waited_ns + max(0, now_ns - clock.settled_ns)
+    def _due_ns(self, clock: ProgramClock, first_quantum_ns: int) -> int:
+        """Return since when it starves, or will if it waits from now on."""
         assert self._beta is not None  # noqa: S101 - nobody is watched without it
         allowed = allowed_wait_ns(clock.window_ran_ns, self._beta, first_quantum_ns)
-        return now_ns + max(0, allowed - waited)
+        return clock.settled_ns + allowed - clock.window_waited_ns
 
-    def _watch(self, clock: ProgramClock, first_quantum_ns: int, now_ns: int) -> None:
-        """Look again when it can be due at the earliest: if it waits from now on."""
+    def _watch(self, clock: ProgramClock, first_quantum_ns: int) -> None:
+        """Look again when it can be due at the earliest."""
         self._entries += 1
         clock.watch = self._entries
-        due = self._due(clock, first_quantum_ns, now_ns)
-        heapq.heappush(self._watched, (due, clock.program_id, self._entries))
+        due_ns = self._due_ns(clock, first_quantum_ns)
+        heapq.heappush(self._watched, (due_ns, clock.program_id, self._entries))

@@ -129,6 +129,9 @@ def _in_fairness(books: Books) -> Iterator[str]:
         programs.setdefault(call.spec.program_id, []).append(call)
     if set(programs) != set(fairness._clocks):
         yield f"programs {set(programs)} live, {set(fairness._clocks)} have clocks"
+    promoted = sum(call.is_promoted for call in books.calls.values())
+    if books.promoted != promoted:
+        yield f"{promoted} calls are promoted, {books.promoted} are counted"
     watched = {entry: due for due, _, entry in fairness._watched}
     for program_id, clock in fairness._clocks.items():
         calls = programs.get(program_id, [])

@@ -50,7 +50,11 @@ class Ranking(Protocol):
         """Place a call whose age reached its expiry on ``level``."""
 
     def promote(self, job: Job, age_ns: int) -> Placement:
-        """Place a call of a starving program: level 0, for a stated charge."""
+        """Place a call of a starving program: level 0, until it ends.
+
+        A promotion that ended earlier could cost more than it gives: what the call
+        lost of its KV meanwhile is computed again first.
+        """
 
 
 class InnerOrder(StrEnum):

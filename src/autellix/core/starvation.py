@@ -6,18 +6,30 @@ fraction it is, and the instant given is the first at which the rule holds.
 
 The rule: a program starves when W >= beta * max(T, q), with T and W of its fairness
 window (rule A7) and q the first quantum. Its waiting calls below level 0 then go to
-level 0, and the window restarts.
+level 0, where they stay until they end, and the window restarts. On an engine that
+happens while fewer than ``most_promoted`` calls are there for that, to whom came due
+first.
 
-The bound that follows, in two parts:
+Why not for a quantum, as in the paper, and not to all at once: past saturation
+everybody starves. Then everybody is on level 0, the order of the policy is gone, and
+where KV is short each is put aside again for the next before it has made up for what it
+had to compute again. At beta a program may claim 1/(1 + beta) of its time; so much of
+the slots those who starve have together, and the rest goes by level.
 
-1. *Until promotion.* A program with a waiting call below level 0 is promoted as soon as
-   it has waited ``beta * max(T, q)`` since its window began, at the next round: the
-   wait grows with what it ran itself, and with nothing else.
-2. *After promotion.* Inside a level the order is by arrival there, residents first.
+The bound that follows, in three parts:
+
+1. *Until it is due.* A program with a waiting call below level 0 is due as soon as it
+   has waited ``beta * max(T, q)`` since its window began: the wait grows with what it
+   ran itself, and with nothing else.
+2. *Until promotion.* Ahead are then the programs that came due before, and the calls
+   promoted already: ``most_promoted`` of them at a time, each until it ends. Who comes
+   due later stands behind.
+3. *After promotion.* Inside a level the order is by arrival there, residents first.
    Ahead of a promoted call are then the n calls that were on level 0 before it; calls
-   that come later stand behind. Each leaves level 0, or ends, after at most its first
-   quantum and the step it is in, so at most ``n * (q + longest step)`` passes, on
-   however few slots, until none of them is ahead. Two things can be added to n: calls
+   that come later stand behind. Each ends, or leaves level 0 after at most its first
+   quantum and the step it is in if it was not promoted, so at most ``n * (q + longest
+   step)`` passes, and what the promoted ones take, until none of them is ahead, on
+   however few slots. Two things can be added to n: calls
    that pass because the promoted one does not fit, for at most the stated time after
    which room is kept for it (rule S4), and until residents that recompute what they
    lost have produced their next token; and, when it is not resident itself, paused
@@ -40,6 +52,12 @@ def allowed_wait_ns(ran_ns: int, beta: float, first_quantum_ns: int) -> int:
     """Return the smallest W at which a program with this T starves, nanoseconds."""
     numerator, denominator = beta.as_integer_ratio()
     return -(-numerator * max(ran_ns, first_quantum_ns) // denominator)
+
+
+def most_promoted(slots: int, beta: float) -> int:
+    """Return how many calls of an engine may be promoted at a time: 1/(1 + beta)."""
+    numerator, denominator = beta.as_integer_ratio()
+    return max(1, slots * denominator // (numerator + denominator))
 
 
 def is_starving(window: FairnessWindow, beta: float, first_quantum_ns: int) -> bool:

@@ -18,6 +18,7 @@ from autellix.core.preemption import Preemption
 from autellix.core.records import Outcome
 from autellix.core.round import Round
 from autellix.core.snapshot import EngineStatistics, snapshot
+from autellix.core.starvation import most_promoted
 from autellix.core.window import Window, window_of
 from autellix.errors import InvariantError
 
@@ -63,6 +64,8 @@ class StepScheduler:
         self.books = Books(blocks, policy, ranking)
         self.ranking_version = 0
         self._in_flight: Plan | None = None
+        beta = policy.beta
+        self._most_promoted = 0 if beta is None else most_promoted(limits.slots, beta)
         self._is_quiet = False
         self._steps_left_in_round = 0
         self._preemption = Preemption(blocks, costs)
@@ -180,7 +183,7 @@ class StepScheduler:
         if is_round:
             books.waits.end_round(decision.short_of(), now_ns)
         self._passed_over.watch(decision.skipped)
-        books.rejoin_preempted(now_ns)
+        books.rejoin_preempted()
         if is_round and self.limits.round_steps > 1:
             self._reserve = list(books.line.paused)
         self._is_quiet = not decision.has_changed
@@ -205,8 +208,11 @@ class StepScheduler:
 
     def _promote(self, now_ns: int) -> None:
         books = self.books
-        floor = books.ranking.first_quantum_ns
-        for clock in books.fairness.take_starving(floor, now_ns):
+        floor_ns = books.ranking.first_quantum_ns
+        while self.may_promote:
+            clock = books.fairness.take_starving(floor_ns, now_ns)
+            if clock is None:
+                return
             starving = [
                 call
                 for call in clock.calls.values()
@@ -214,6 +220,18 @@ class StepScheduler:
             ]
             for call in sorted(starving, key=lambda call: call.order):
                 books.promote(call, now_ns)
+
+    @property
+    def may_promote(self) -> bool:
+        """Whether a program that starves would be promoted in the next round."""
+        return self.books.promoted < self._most_promoted
+
+    def next_promotion_ns(self) -> int | None:
+        """Return when a program may be promoted at the earliest; None: not by waiting.
+
+        Where as many are as may be, somebody has to end first.
+        """
+        return self.books.fairness.next_due_ns() if self.may_promote else None
 
     # -- what happened -----------------------------------------------------------
 
@@ -251,7 +269,7 @@ class StepScheduler:
         """
         if not self._is_quiet or self.limits.round_steps > 1 or plan.has_copies:
             return None
-        instants = (self.books.fairness.next_due_ns(), self._passed_over.next_due_ns())
+        instants = (self.next_promotion_ns(), self._passed_over.next_due_ns())
         until_ns = min((ns for ns in instants if ns is not None), default=None)
         return window_of(self.books, self.limits, self.costs, plan, until_ns=until_ns)
 

@@ -54,7 +54,7 @@ class SRPT:
         """Return levels by what is left, the first for less than a step."""
         first_s = step_charge_s(step_ns, self.charge)
         bounds_s = [first_s * self.ratio**level for level in range(self.levels - 1)]
-        return RemainingTable(bounds_s=bounds_s, hold_s=32 * first_s)
+        return RemainingTable(bounds_s=bounds_s, first_quantum_s=32 * first_s)
 
     def recalibrated(self, old: Ranking, seen: ChargeSample) -> Ranking | None:
         """Keep ``old``: sizes are known."""

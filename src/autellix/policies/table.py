@@ -78,13 +78,12 @@ class Table:
     Attributes:
         rows: By class of program, the name given to ``runtime.program(name)``.
         default: For every other class.
-        hold_s: Charge for which a promoted call keeps level 0, seconds; also the floor
-            of T in the starvation rule (Q3).
+        first_quantum_s: Floor of T in the starvation rule (Q3), seconds.
     """
 
     rows: Mapping[str, AgeRow] = attrs.field(factory=dict, converter=_to_rows)
     default: AgeRow
-    hold_s: float = attrs.field(default=1.0, validator=_positive)
+    first_quantum_s: float = attrs.field(default=1.0, validator=_positive)
 
     @cached_property
     def levels(self) -> int:
@@ -95,20 +94,20 @@ class Table:
 
     @cached_property
     def first_quantum_ns(self) -> int:
-        """The charge for which a promotion holds, nanoseconds."""
-        return to_ns(self.hold_s)
+        """Floor of T in the starvation rule, nanoseconds."""
+        return to_ns(self.first_quantum_s)
 
     def enter(self, job: Job, age_ns: int) -> Placement:
         """Look the age up in the row of the program's class."""
         return self.rows.get(job.program_class, self.default).place(age_ns)
 
     def expire(self, job: Job, age_ns: int, level: int) -> Placement:
-        """Look the age up, whatever the level was: after a promotion too."""
+        """Look the age up, whatever the level was."""
         return self.enter(job, age_ns)
 
     def promote(self, job: Job, age_ns: int) -> Placement:
-        """Place on level 0 for the stated charge."""
-        return Placement(0, age_ns + self.first_quantum_ns)
+        """Place on level 0 until the call ends."""
+        return Placement(0, None)
 
 
 @attrs.frozen(kw_only=True)
@@ -119,11 +118,11 @@ class RemainingTable:
 
     Attributes:
         bounds_s: Most that may be left on levels 0 to K-2, seconds, rising.
-        hold_s: As in ``Table``.
+        first_quantum_s: As in ``Table``.
     """
 
     bounds_s: tuple[float, ...] = attrs.field(converter=to_seconds)
-    hold_s: float = attrs.field(default=1.0, validator=_positive)
+    first_quantum_s: float = attrs.field(default=1.0, validator=_positive)
 
     @bounds_s.validator
     def _check_bounds(self, _: object, value: tuple[float, ...]) -> None:
@@ -144,8 +143,8 @@ class RemainingTable:
 
     @cached_property
     def first_quantum_ns(self) -> int:
-        """The charge for which a promotion holds, nanoseconds."""
-        return to_ns(self.hold_s)
+        """Floor of T in the starvation rule, nanoseconds."""
+        return to_ns(self.first_quantum_s)
 
     def enter(self, job: Job, age_ns: int) -> Placement:
         """Place by size less age, until so little is left that a better level holds.
@@ -161,8 +160,8 @@ class RemainingTable:
         return self.enter(job, age_ns)
 
     def promote(self, job: Job, age_ns: int) -> Placement:
-        """Place on level 0 for the stated charge."""
-        return Placement(0, age_ns + self.first_quantum_ns)
+        """Place on level 0 until the call ends."""
+        return Placement(0, None)
 
 
 def known_size_ns(program_class: str, size_ns: int | None) -> int:

@@ -101,7 +101,7 @@ class Follower(StepScheduler):
 
     def promote(self, now_ns: int) -> list[Call]:
         """Promote the calls of programs that starve; return them (rule Q3)."""
-        due_ns = self.books.fairness.next_due_ns()
+        due_ns = self.next_promotion_ns()
         if due_ns is None or due_ns > now_ns:
             return []
         self.settle()
@@ -123,7 +123,7 @@ class Follower(StepScheduler):
         books.running.remove(call)
         books.evict(call, by, PreemptionKind.DROP, now_ns)
         call.wait_reason = reason
-        books.rejoin_preempted(now_ns)
+        books.rejoin_preempted()
 
     def follow(
         self,

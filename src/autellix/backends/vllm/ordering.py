@@ -87,12 +87,15 @@ class Ordering:
         request = self._requests[call.call_id]
         if request.status.name != "RUNNING":
             return False  # aborted while a step is under way: vLLM has it no more
-        beta = self._follower.books.policy.beta
-        quantum_ns = self._follower.books.ranking.first_quantum_ns
-        if beta is not None and is_starving(call.clock.window, beta, quantum_ns):
+        if self._follower.may_promote and self._starves(call):
             return False  # without a slot it would be promoted in the next round
         can_free = getattr(self._scheduler, "_request_blocks_can_be_freed", None)
         return can_free is None or bool(can_free(request))
+
+    def _starves(self, call: Call) -> bool:
+        beta = self._follower.books.policy.beta
+        quantum_ns = self._follower.books.ranking.first_quantum_ns
+        return beta is not None and is_starving(call.clock.window, beta, quantum_ns)
 
     def _may_come_in(self, call: Call) -> bool:
         return self._requests[call.call_id].status.name in _ADMISSIBLE
