@@ -38,6 +38,7 @@ class RecordedCall:
         tokens: Of prompt and output so far.
         waited_ns: W of its program's fairness window.
         ran_ns: T of it.
+        is_promoted: Whether it is on level 0 because its program starved.
     """
 
     place: tuple[int, ...]
@@ -46,6 +47,7 @@ class RecordedCall:
     tokens: int
     waited_ns: int
     ran_ns: int
+    is_promoted: bool
 
     @property
     def level(self) -> int:
@@ -145,6 +147,7 @@ def seen(call: Call, now_ns: int) -> RecordedCall:
         tokens=len(call.tokens),
         waited_ns=clock.window_waited_ns + since_ns,
         ran_ns=clock.window_ran_ns,
+        is_promoted=call.is_promoted,
     )
 
 

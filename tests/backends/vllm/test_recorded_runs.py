@@ -127,7 +127,10 @@ async def test_blocks_that_are_shared_need_not_be_free(
 
 
 async def test_a_starving_program_is_promoted_in_time(llama_folder: Path) -> None:
-    """Nobody below level 0 has waited for longer than Q3 says when a round decides."""
+    """Who has waited for longer than Q3 says is on level 0 when a round decides.
+
+    Or another is there for that: of three slots one is for those who starve.
+    """
     policy = PLAS(ladder=LADDER, charge=Charge.WORK, beta=2.0)
     load = [Wanted(tokens=60) for _ in range(3)]
     load += [Wanted(tokens=30, inherited_ns=50_000_000)]
@@ -135,11 +138,13 @@ async def test_a_starving_program_is_promoted_in_time(llama_folder: Path) -> Non
     bench, recorder, _ = await run_load(tiny_engine(llama_folder), load, policy)
     assert any(isinstance(fact, Promoted) for fact in bench.facts)
     for before, step in pairwise(recorder.steps):
+        live = [*step.waiting.values(), *step.running.values()]
         # Who held a slot until this very decision is asked about at the next.
         for call_id in step.waiting.keys() - before.running.keys():
             call = step.waiting[call_id]
             allowed_ns = 2.0 * max(call.ran_ns, LADDER.first_quantum_ns)
-            assert call.level == 0 or call.waited_ns < allowed_ns
+            is_due = call.level and call.waited_ns >= allowed_ns
+            assert not is_due or any(call.is_promoted for call in live)
 
 
 async def test_fcfs_leaves_stock_scheduling_as_it_is(llama_folder: Path) -> None:
