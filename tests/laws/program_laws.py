@@ -6,7 +6,7 @@ from autellix.core.books import Books
 from autellix.core.call import Call, CallState
 from autellix.core.program_row import ProgramView
 from autellix.core.ranking import Placement
-from autellix.core.starvation import allowed_wait_ns, is_starving, most_promoted
+from autellix.core.starvation import is_starving, most_promoted
 from tests.laws.ledger import Ledger
 
 Placed = tuple[Call, Placement]
@@ -46,27 +46,20 @@ def check_placed(books: Books, ledger: Ledger, before: Sequence[Placed]) -> None
         )
 
 
-def starving(books: Books, ledger: Ledger, slots: int, now_ns: int) -> set[int]:
+def starving(books: Books, ledger: Ledger, now_ns: int) -> set[int]:
     """Return the calls that a round promotes now, worked out from the ledger (Q3)."""
     beta, floor_ns = books.policy.beta, books.ranking.first_quantum_ns
     if beta is None:
         return set()
-    stuck: dict[int, set[int]] = {}
-    for call in books.calls.values():
-        if call.state is not CallState.RUNNING and call.level:
-            stuck.setdefault(call.spec.program_id, set()).add(call.call_id)
-    due_ns = dict[int, int]()
-    for program_id in stuck:
-        window = ledger.window(program_id, now_ns)
-        allowed_ns = allowed_wait_ns(window.ran_ns, beta, floor_ns)
-        if is_starving(window, beta, floor_ns):
-            due_ns[program_id] = allowed_ns - window.waited_ns
-    found = set[int]()
-    room = most_promoted(slots, beta) - len(ledger.promoted & books.calls.keys())
-    for program_id in sorted(due_ns, key=lambda each: (due_ns[each], each)):
-        if len(found) < room:
-            found |= stuck[program_id]
-    return found
+    found = [
+        (call.spec.program_id, call.order, call.call_id)
+        for call in books.calls.values()
+        if call.state is not CallState.RUNNING and call.level
+        if is_starving(ledger.window(call.spec.program_id, now_ns), beta, floor_ns)
+    ]
+    there = len(ledger.promoted & books.calls.keys())
+    room = most_promoted(len(books.running), beta) - there
+    return {call_id for _, _, call_id in sorted(found)[: max(0, room)]}
 
 
 def placement_of(call: Call) -> Placement:

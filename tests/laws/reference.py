@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from math import ceil, floor
+from math import floor
 
 import attrs
 
@@ -96,19 +96,17 @@ class Reference:
         if self.beta is None:
             return
         calls = [c for c in self.calls.values() if c.state != "running" and c.at.level]
-        left_ns = {}  # until it starves
-        for i, (ran_ns, waited_ns) in self.windows.items():
-            floor_ns = max(ran_ns, self.ranking.first_quantum_ns)
-            left_ns[i] = ceil(Fraction(self.beta) * floor_ns) - waited_ns
-        most = max(1, floor(self.limits.slots / (1 + Fraction(self.beta))))
-        for i in sorted(left_ns, key=lambda i: (left_ns[i], i)):
+        running = [c for c in self.calls.values() if c.state == "running"]
+        room = max(1, floor(len(running) / (1 + Fraction(self.beta))))
+        room -= sum(c.is_promoted for c in self.calls.values())
+        for i, (ran_ns, waited_ns) in sorted(self.windows.items()):
             stuck = [c for c in calls if c.spec.program_id == i]
-            promoted = sum(c.is_promoted for c in self.calls.values())
-            if stuck and left_ns[i] <= 0 and promoted < most:
+            floor_ns = max(ran_ns, self.ranking.first_quantum_ns)
+            if stuck and room > 0 and waited_ns >= self.beta * floor_ns:
                 self.windows[i] = [0, 0]
-                for c in sorted(stuck, key=Call.rank):
+                for c in sorted(stuck, key=Call.rank)[:room]:
                     self._place(c, self.ranking.promote(c.spec.job, c.age_ns))
-                    c.is_promoted = True
+                    c.is_promoted, room = True, room - 1
 
     def _pass(self) -> None:
         tries, is_kept = self.limits.lookahead, False

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autellix.core.facts import Demoted, Ended, Promoted, Reserved
+from autellix.core.plan import Sampled
+from autellix.core.records import CallSpec, Job
 from autellix.policies import FCFS, PLAS, Ladder
 from tests.laws.replayed import (
     COSTS,
@@ -94,7 +96,46 @@ def test_where_all_starve_most_slots_still_go_by_level(
             assert fact.call_id not in live, "demoted after its promotion"
 
 
-def test_of_those_who_starve_who_came_due_first_goes_first() -> None:
+def test_where_memory_is_short_it_is_a_share_of_what_runs() -> None:
+    """Most of 32 slots are empty there: a share of them would be all there is."""
+    policy = PLAS(ladder=LADDER, beta=8.0)
+    chains = [Chain(arrives_ns=0, calls=[(16, 24)] * 4) for _ in range(60)]
+    engine = scheduler(policy, slots=32, device_blocks=72, host_blocks=72)
+    replayed = Replayed(policy, chains, engine)
+    promoted_at = {
+        f.call_id: f.at_ns for f in replayed.facts if isinstance(f, Promoted)
+    }
+    steps = replayed.plans[len(replayed.plans) // 3 : 2 * len(replayed.plans) // 3]
+    taken = [promoted_at.get(i, at + 1) <= at for at, step in steps for i, _ in step]
+    assert 4 < len(taken) / len(steps) < 16, "memory is short, and not for one call"
+    assert 0 < sum(taken) / len(taken) < 2 / 9
+
+
+def test_a_wide_program_has_no_more_than_the_share() -> None:
+    """More of its calls wait than run: others have their turn all the same."""
+    engine = scheduler(PLAS(ladder=LADDER, beta=2.0), slots=6)
+    for call_id in range(40):
+        program_id = min(call_id, 6)
+        engine.submit(
+            CallSpec(
+                call_id=call_id,
+                program_id=program_id,
+                job=Job(program_class="wide", program_arrival=program_id),
+                prompt=[call_id] * 4,
+                max_tokens=9,
+                inherited_ns=1_000 * MS if program_id == 6 else 0,
+            ),
+            0,
+        )
+    plan = engine.plan(0)
+    samples = {call.call_id: Sampled(0) for call, _ in plan.calls}
+    engine.commit(plan, samples, forward_at_ns=0, ended_ns=500 * MS)
+    engine.plan(500 * MS)
+    promoted = [f.call_id for f in engine.take_facts() if isinstance(f, Promoted)]
+    assert promoted == [6, 7]
+
+
+def test_of_those_who_starve_the_program_that_came_first_goes_first() -> None:
     """One at a time: each of many long programs goes on, whatever comes meanwhile."""
     long = [Chain(arrives_ns=n * MS, calls=[(4, 60)]) for n in range(6)]
     load = [*long, *stream_of_short(900, 14 * MS)]

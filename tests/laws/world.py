@@ -149,10 +149,7 @@ class World:
             self.setup.limits.round_steps if is_round else self._steps_left
         )
         picture = Picture(self.scheduler, is_round=is_round)
-        slots = self.setup.limits.slots
-        wanted = (
-            starving(self.books, self.ledger, slots, self.now_ns) if is_round else set()
-        )
+        wanted = starving(self.books, self.ledger, self.now_ns) if is_round else set()
         evictions = Evictions(self.blocks)
         plan = self.scheduler.plan(self.now_ns)
         facts = self._take_facts()

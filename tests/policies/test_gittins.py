@@ -75,7 +75,7 @@ def test_any_sizes_give_a_whole_table(objective: str, sizes_s: list[float]) -> N
         assert 0 <= placed.level < LEVELS
         assert placed.expires_at_ns is None or placed.expires_at_ns > age_ns
         assert ranking.expire(JOB, age_ns, 3) == placed
-    assert ranking.promote(JOB, 5) == Placement(0, None)
+    assert ranking.promote(JOB, 5) == Placement(0, 5 + ranking.hold_ns)
     assert ranking.first_quantum_ns > 0
 
 

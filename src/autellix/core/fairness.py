@@ -8,6 +8,7 @@ for being wide. Time is booked lazily; a round costs O(programs that ran or are 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
 import attrs
@@ -30,6 +31,7 @@ class ProgramClock:
         starvable: Of them, those without a slot and below level 0.
         is_in_step: A step that holds one of its calls is under way.
         watch: Number of its entry among the programs that may come due; None: none.
+        is_due: It has come due and waits for its turn to be promoted.
     """
 
     program_id: int
@@ -40,6 +42,7 @@ class ProgramClock:
     starvable: int = 0
     is_in_step: bool = False
     watch: int | None = None
+    is_due: bool = False
     ran_ns: int = 0
     waited_ns: int = 0
     since_ran_ns: int = 0
@@ -106,6 +109,7 @@ class Fairness:
         self._beta = beta
         self._clocks: dict[int, ProgramClock] = {}
         self._watched: list[tuple[int, int, int]] = []
+        self._due: list[int] = []  # those that starved when last looked at, by id
         self._entries = 0
 
     def __len__(self) -> int:
@@ -136,13 +140,15 @@ class Fairness:
         del clock.calls[call.call_id]
         if not clock.calls:
             del self._clocks[call.spec.program_id]
+            if clock.is_due:
+                del self._due[bisect_left(self._due, clock.program_id)]
         return clock.take_delta()
 
     def add_starvable(self, call: Call, first_quantum_ns: int) -> None:
         """Note that ``call`` waits below level 0; cost is O(log programs)."""
         clock = call.clock
         clock.starvable += 1
-        if clock.watch is None and self._beta is not None:
+        if clock.watch is None and not clock.is_due and self._beta is not None:
             self._watch(clock, first_quantum_ns)
 
     def remove_starvable(self, call: Call) -> None:
@@ -156,29 +162,47 @@ class Fairness:
                 self._watch(clock, first_quantum_ns)
 
     def next_due_ns(self) -> int | None:
-        """Return the first instant at which a program may starve."""
+        """Return the first instant at which a program may starve; None: not by waiting.
+
+        It may lie in the past, where one starves already.
+        """
+        if self._due:
+            return 0
         return self._watched[0][0] if self._watched else None
 
-    def take_starving(self, first_quantum_ns: int, now_ns: int) -> ProgramClock | None:
-        """Return who came due first of those that starve; its window restarts.
-
-        No step may be under way.
-        """
+    def look(self, first_quantum_ns: int, now_ns: int) -> None:
+        """Note who starves by now; no step may be under way."""
         while self._watched and self._watched[0][0] <= now_ns:
-            watched_ns, program_id, entry = heapq.heappop(self._watched)
+            _, program_id, entry = heapq.heappop(self._watched)
             clock = self._clocks.get(program_id)
             if clock is None or clock.watch != entry:
                 continue
             clock.watch = None
-            if not clock.starvable:
-                continue
-            clock.settle(now_ns)
-            if self._due_ns(clock, first_quantum_ns) > watched_ns:  # it ran meanwhile
-                self._watch(clock, first_quantum_ns)
-                continue
-            clock.restart()
-            return clock
+            if clock.starvable and self._starves(clock, first_quantum_ns, now_ns):
+                clock.is_due = True
+                insort(self._due, program_id)
+
+    def take_starving(self, first_quantum_ns: int, now_ns: int) -> ProgramClock | None:
+        """Return the program that came first of those that starve; its window restarts.
+
+        Ask ``look`` before, at the same instant.
+        """
+        while self._due:
+            clock = self._clocks[self._due.pop(0)]
+            clock.is_due = False
+            if clock.starvable and self._starves(clock, first_quantum_ns, now_ns):
+                clock.restart()
+                self._watch(clock, first_quantum_ns)  # not all its calls may have room
+                return clock
         return None
+
+    def _starves(self, clock: ProgramClock, first_quantum_ns: int, now_ns: int) -> bool:
+        """Say whether a program starves; it is watched again if it does not."""
+        clock.settle(now_ns)
+        if self._due_ns(clock, first_quantum_ns) <= now_ns:
+            return True
+        self._watch(clock, first_quantum_ns)  # it ran meanwhile
+        return False
 
     def _due_ns(self, clock: ProgramClock, first_quantum_ns: int) -> int:
         """Return since when it starves, or will if it waits from now on."""

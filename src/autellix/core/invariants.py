@@ -132,6 +132,9 @@ def _in_fairness(books: Books) -> Iterator[str]:
     promoted = sum(call.is_promoted for call in books.calls.values())
     if books.promoted != promoted:
         yield f"{promoted} calls are promoted, {books.promoted} are counted"
+    due = [i for i, clock in fairness._clocks.items() if clock.is_due]
+    if fairness._due != sorted(due):
+        yield f"programs {fairness._due} are said to be due, {due} are"
     watched = {entry: due for due, _, entry in fairness._watched}
     for program_id, clock in fairness._clocks.items():
         calls = programs.get(program_id, [])
@@ -142,7 +145,8 @@ def _in_fairness(books: Books) -> Iterator[str]:
             yield f"program {program_id} counts {clock.starvable} starvable calls"
         if clock.is_in_step != any(c.is_in_step for c in calls):
             yield f"program {program_id} is in the step: {clock.is_in_step}, not so"
-        if starvable and books.policy.beta is not None and clock.watch not in watched:
+        is_watched = clock.watch in watched or clock.is_due
+        if starvable and books.policy.beta is not None and not is_watched:
             yield f"nobody watches program {program_id}, which may starve"
 
 

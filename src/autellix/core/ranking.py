@@ -50,10 +50,10 @@ class Ranking(Protocol):
         """Place a call whose age reached its expiry on ``level``."""
 
     def promote(self, job: Job, age_ns: int) -> Placement:
-        """Place a call of a starving program: level 0, until it ends.
+        """Place a call of a starving program: level 0, best until it ends.
 
-        A promotion that ended earlier could cost more than it gives: what the call
-        lost of its KV meanwhile is computed again first.
+        A promotion that ends earlier can cost more than it gives: what the call lost of
+        its KV meanwhile is computed again first.
         """
 
 

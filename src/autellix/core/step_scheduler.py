@@ -64,8 +64,6 @@ class StepScheduler:
         self.books = Books(blocks, policy, ranking)
         self.ranking_version = 0
         self._in_flight: Plan | None = None
-        beta = policy.beta
-        self._most_promoted = 0 if beta is None else most_promoted(limits.slots, beta)
         self._is_quiet = False
         self._steps_left_in_round = 0
         self._preemption = Preemption(blocks, costs)
@@ -209,6 +207,7 @@ class StepScheduler:
     def _promote(self, now_ns: int) -> None:
         books = self.books
         floor_ns = books.ranking.first_quantum_ns
+        books.fairness.look(floor_ns, now_ns)
         while self.may_promote:
             clock = books.fairness.take_starving(floor_ns, now_ns)
             if clock is None:
@@ -219,17 +218,21 @@ class StepScheduler:
                 if call.level > 0 and call.order in books.line
             ]
             for call in sorted(starving, key=lambda call: call.order):
-                books.promote(call, now_ns)
+                if self.may_promote:
+                    books.promote(call, now_ns)
 
     @property
     def may_promote(self) -> bool:
-        """Whether a program that starves would be promoted in the next round."""
-        return self.books.promoted < self._most_promoted
+        """Whether there is room for one more call of a program that starves (Q3)."""
+        beta, books = self.books.policy.beta, self.books
+        if beta is None:
+            return False
+        return books.promoted < most_promoted(len(books.running), beta)
 
     def next_promotion_ns(self) -> int | None:
         """Return when a program may be promoted at the earliest; None: not by waiting.
 
-        Where as many are as may be, somebody has to end first.
+        Where as many are as may be, another has to end first.
         """
         return self.books.fairness.next_due_ns() if self.may_promote else None
 

@@ -30,8 +30,8 @@ FACTOR: Final = 1.5
 """Of the rank from which a level holds to that of the level before."""
 LEVELS: Final = 40
 """With ``FACTOR`` they reach from the work of one step to that of 7 million."""
-LEAST_QUANTUM_STEPS: Final = 32
-"""Least work after which a program may starve, in steps' work."""
+LEAST_HOLD_STEPS: Final = 32
+"""Least work for which a promoted call keeps level 0, in steps' work."""
 _SLACK: Final = (
     0.25  # of a level: how far a rank may leave its level and still be in it
 )
@@ -157,20 +157,24 @@ class IndexTable:
         return LEVELS
 
     @cached_property
-    def first_quantum_ns(self) -> int:
-        """About the time the median program takes: before that nobody starves (Q3)."""
+    def hold_ns(self) -> int:
+        """The work for which a promotion holds: that of the median program."""
         median_s = self.model.median_s()
-        work_s = max(LEAST_QUANTUM_STEPS * self.first_s, median_s)
-        return max(1, to_ns(work_s)) * NOMINAL_BATCH
+        return max(1, to_ns(max(LEAST_HOLD_STEPS * self.first_s, median_s)))
+
+    @property
+    def first_quantum_ns(self) -> int:
+        """Time it takes about to do that work: before that nobody starves (Q3)."""
+        return self.hold_ns * NOMINAL_BATCH
 
     def enter(self, job: Job, age_ns: int) -> Placement:
         """Look the age up in the row of the program's class; logarithmic."""
         return self.rows.get(job.program_class, self.shared).row.place(age_ns)
 
     def expire(self, job: Job, age_ns: int, level: int) -> Placement:
-        """Look the age up, whatever the level was."""
+        """Look the age up, whatever the level was: after a promotion too."""
         return self.enter(job, age_ns)
 
     def promote(self, job: Job, age_ns: int) -> Placement:
-        """Place on level 0 until the call ends."""
-        return Placement(0, None)
+        """Place on level 0 for the stated charge."""
+        return Placement(0, age_ns + self.hold_ns)
