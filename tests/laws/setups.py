@@ -78,8 +78,8 @@ LEARNED = tuple(
 POLICIES: dict[str, tuple[Policy, Sequence[Ranking]]] = {
     "FCFS": (FCFS(), [FCFS().ranking(STEP_NS)] * 2),
     "ProgramFCFS": (ProgramFCFS(), [ProgramFCFS().ranking(STEP_NS)] * 2),
-    "MLFQ": (MLFQ(beta=1.5), LADDERS),
-    "PLAS": (PLAS(beta=0.75, inner_order=InnerOrder.PROGRAM_ARRIVAL), LADDERS),
+    "MLFQ": (MLFQ(beta=0.25), LADDERS),
+    "PLAS": (PLAS(beta=0.125, inner_order=InnerOrder.PROGRAM_ARRIVAL), LADDERS),
     "ATLAS": (ATLAS(beta=2.0, charge=Charge.WORK), LADDERS),
     "SRPT": (SRPT(levels=5, ratio=2.0, beta=1.0), TABLES),
     "Gittins": (Gittins(beta=1.0), LEARNED),
