@@ -9,7 +9,15 @@ from typing import NamedTuple
 import attrs
 
 from autellix.core.cost_model import CostModel
-from autellix.core.facts import Ended, Fact, Preempted, Promoted, Resumed
+from autellix.core.facts import (
+    Demoted,
+    Ended,
+    Fact,
+    Preempted,
+    Promoted,
+    Raised,
+    Resumed,
+)
 from autellix.core.plan import Plan
 from autellix.core.records import (
     CallReport,
@@ -99,6 +107,8 @@ class Ledger:
             elif isinstance(fact, Promoted):
                 self.promoted_ns[fact.program_id] = fact.at_ns
                 self.promoted.add(fact.call_id)
+            elif isinstance(fact, Demoted | Raised):
+                self.promoted.discard(fact.call_id)
             elif isinstance(fact, Ended):
                 life.ended_ns = fact.at_ns
                 self._check(life, fact.report)

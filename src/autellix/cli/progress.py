@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LIVE_EVERY_S: Final = 0.4
 _LINE_EVERY_S: Final = 5.0
+_TELLS_FROM: Final = 0.05  # of all tokens: before that they tell no speed
 
 
 def say(line: str) -> None:
@@ -122,9 +123,9 @@ def _line(watched: Watched, elapsed_s: float) -> str:
 def _left(watched: Watched, elapsed_s: float) -> str:
     """Return how long it will take at the speed so far; nothing where none can tell."""
     planned, done = watched.output_tokens, watched.recording.output_tokens()
-    if planned is None or not done:
+    if planned is None or done < planned * _TELLS_FROM:
         return ""
-    return f", some {elapsed_s * (planned / done - 1):.0f} s left"
+    return f", some {elapsed_s * max(0.0, planned / done - 1):.0f} s left"
 
 
 def _table(watched: Watched, elapsed_s: float) -> Table:

@@ -2,9 +2,10 @@
 
 The paper does not publish its beta. Where programs queue at all they wait four to ten
 times as long as they run (its figure 5, load 0.9: chat 4, ReAct 7, tree search 10), so
-a smaller beta would promote the common program, and with everybody on level 0 every
-policy is FCFS. Eight leaves promotion to those that are worse off than most, and still
-bounds their wait (``core/starvation.py``). Reproductions of the paper chose it as well.
+a smaller beta would promote the common program. Eight leaves promotion to those that
+are worse off than most, and still bounds their wait; past saturation, where most come
+to be, a ninth of what runs is theirs at a time (``core/starvation.py``). Reproductions
+of the paper chose it as well.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ class Ladder:
 
     Source:
         arXiv 2502.13965, section 4.2.2 and algorithm 1. Where the algorithm is open we
-        take half-open ranges, and a fresh quantum on the last level and at promotion.
+        take half-open ranges and a fresh quantum on the last level. A promotion lasts
+        until the call ends, there for a quantum (``core/starvation.py`` says why).
     """
 
     bounds_s: tuple[float, ...] = attrs.field(converter=to_seconds)
