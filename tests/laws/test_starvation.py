@@ -97,10 +97,10 @@ def test_where_all_starve_most_slots_still_go_by_level(
 
 
 def test_where_memory_is_short_it_is_a_share_of_what_runs() -> None:
-    """Most of 32 slots are empty there: a share of them would be all there is."""
+    """Most of 36 slots are empty there: a share of them would be all there is."""
     policy = PLAS(ladder=LADDER, beta=8.0)
-    chains = [Chain(arrives_ns=0, calls=[(16, 24)] * 4) for _ in range(60)]
-    engine = scheduler(policy, slots=32, device_blocks=72, host_blocks=72)
+    chains = [Chain(arrives_ns=0, calls=[(16, 24)] * 4) for _ in range(100)]
+    engine = scheduler(policy, slots=36, device_blocks=72, host_blocks=72)
     replayed = Replayed(policy, chains, engine)
     promoted_at = {
         f.call_id: f.at_ns for f in replayed.facts if isinstance(f, Promoted)
