@@ -34,8 +34,14 @@ NAMES = {
 }
 
 HEAVY = {"cattrs", "matplotlib", "numpy", "rich", "torch", "transformers", "vllm"}
-LATER = ("autellix.cli", "autellix.evaluation", "autellix.workloads")
-LATER += tuple(f"autellix.backends.{name}" for name in ("simulated", "torch", "vllm"))
+LATER = (
+    "autellix.cli",
+    "autellix.evaluation",
+    "autellix.workloads",
+    "autellix.backends.simulated",
+    "autellix.backends.torch",
+    "autellix.backends.vllm",
+)
 """Rooms that only those load who ask for them."""
 
 
