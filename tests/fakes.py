@@ -163,6 +163,9 @@ class FakeEngine:
         self._work.set()
         return stream
 
+    def forget(self, program_id: int) -> None:
+        """Nothing is kept here."""
+
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         self.versions.append(version)
 

@@ -37,6 +37,8 @@ SEARCH: Final = "lats_hotpot"
 CHOSEN_ON: Final = ("bfcl_run", "lats_code", "tot_game24", "mooncake_conversation")
 REPORTED: Final = (CHAT, REACT, SEARCH, MIXED, ONE_NAME, "weka_turns", "miniswe")
 _MIX: Final = (CHAT, REACT, SEARCH)
+_ENGINE: Final = {"block_tokens": 32, "retains_prefixes": False}
+"""As engines are that know no programs: what was measured is of these."""
 _WIDE: Final = frozenset({SEARCH, "lats_code", "tot_game24"})
 _CHAINS: Final = frozenset({CHAT, REACT, "weka_turns", "miniswe", "bfcl_run"})
 _SAME_ON_CHAINS: Final = "plas"
@@ -90,7 +92,7 @@ class Plan:
 
     @_setup.default
     def _one_engine(self) -> Setup:
-        return setup_from({"block_tokens": 32}, engines=1, path="engine")
+        return setup_from(_ENGINE, engines=1, path="engine")
 
     def first(self) -> dict[Run, Point]:
         """Return the runs that need no other to have been before."""

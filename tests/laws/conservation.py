@@ -66,8 +66,7 @@ def _has_blocks(picture: Picture, call_id: int, need: int, giver: int | None) ->
     """Say whether blocks are there, or come free from calls it may preempt."""
     blocks, costs = picture.blocks, picture.costs
     wanted = picture.seen[call_id].start.hits if blocks.shares_blocks else ()
-    cached = blocks.device.cached
-    free = blocks.device.available - sum(node in cached for node in wanted)
+    free = blocks.device.available - sum(map(blocks.device.is_idle, wanted))
     need -= len(wanted)
     victims = [i for i in picture.ranked[::-1] if _may_take(picture, call_id, i)]
     victims.sort(key=lambda i: i != giver)

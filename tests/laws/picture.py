@@ -7,7 +7,9 @@ import attrs
 
 from autellix.core.call import Call, CallState
 from autellix.core.facts import Fact, Preempted, Promoted, Reserved, Resumed, Scheduled
+from autellix.core.kv_blocks import KVBlocks
 from autellix.core.plan import Plan
+from autellix.core.prefix_tree import Node
 from autellix.core.step_scheduler import StepScheduler
 from tests.laws.prefixes import Start, start_of
 
@@ -22,6 +24,7 @@ class Seen:
     is_resident: bool
     is_reserved: bool
     is_recomputing: bool
+    is_returning: bool
     computed: int
     new: int
     remaining: int
@@ -38,6 +41,21 @@ class Seen:
         return self.is_running and self.computed > 0 and self.new == 1
 
 
+def room_in(blocks: KVBlocks) -> int:
+    """Return how many blocks of the pool nobody holds, will hold, or retains (K7)."""
+    pool = blocks.pool
+    room = pool.free + sum(not node.retained for node in [*pool.cached, *pool.retained])
+    if pool is blocks.host:
+        room -= blocks.device.total - blocks.device.available
+    return room
+
+
+def in_pool(blocks: KVBlocks, node: Node) -> bool:
+    """Say whether a node has a block in the pool."""
+    slot = node.host if blocks.pool is blocks.host else node.device
+    return slot is not None
+
+
 class Picture:
     """Taken before a plan, completed after it.
 
@@ -50,6 +68,8 @@ class Picture:
         running: Those that hold slots now.
         admitted: Of them, those that did not before.
         growing: Preemptions by calls that ran before: they could not grow.
+        retained: What was retained before the plan, by place in the order.
+        turned_away: The first call for which that left no room (K7); None: no such.
         kinds: What happened that no fact tells.
     """
 
@@ -58,6 +78,12 @@ class Picture:
         self.costs = scheduler.costs
         self.blocks = scheduler.books.blocks
         self.is_round = is_round
+        self.retention = scheduler.books.retention
+        self.line = scheduler.books.line
+        self.retained = {o: list(nodes) for o, nodes in self.retention.held.items()}
+        self.room = room_in(self.blocks)
+        nodes = [node for held in self.retained.values() for node in held]
+        self.pooled = {node for node in nodes if in_pool(self.blocks, node)}
         self.calls = dict(scheduler.books.calls)
         self.seen = {i: self._look(call) for i, call in self.calls.items()}
         self.kinds: Counter[str] = Counter()
@@ -75,6 +101,7 @@ class Picture:
         self.running = running
         self.admitted = [i for i in running if not self.seen[i].is_running]
         self.growing = [f for f in self.preempted if f.by not in self.admitted]
+        self.turned_away = self.retention.newcomer_id if self.is_round else None
         # A step of one call that was just admitted may be what S5 forces.
         self.may_be_forced = len(running) == 1 and running == self.admitted
         if self.may_be_forced and not self._could_enter(*running):
@@ -97,6 +124,7 @@ class Picture:
         touched = {fact.call_id for fact in self.preempted}
         reached: list[int] = []
         misses, is_behind = 0, not self.is_round  # then only paused calls are tried
+        is_full = False  # then only calls that return are
         for call_id in self.ranked:
             before = self.seen[call_id]
             if before.is_running or call_id in touched:
@@ -105,11 +133,20 @@ class Picture:
                 continue
             if misses == self.limits.lookahead:
                 break
+            if call_id == self.turned_away:
+                is_full = True
+            if is_full and not self.returns(call_id):
+                continue
             reached.append(call_id)
             if call_id not in self.admitted:
                 misses += 1
                 is_behind |= self.calls[call_id].is_reserved
         return reached
+
+    def returns(self, call_id: int) -> bool:
+        """Say whether a call was returning, and still is, unless it was admitted."""
+        is_left = self.calls[call_id].order in self.line.returning
+        return self.seen[call_id].is_returning and (call_id in self.admitted or is_left)
 
     def slots_taken_at(self, call_id: int) -> int:
         """Return how many calls held slots when a call was tried."""
@@ -131,6 +168,7 @@ class Picture:
             is_resident=call.is_resident,
             is_reserved=call.is_reserved,
             is_recomputing=call.is_recomputing,
+            is_returning=call.order in self.line.returning,
             computed=call.computed,
             new=len(call.tokens) - call.computed,
             remaining=call.remaining,

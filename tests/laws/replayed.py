@@ -137,6 +137,7 @@ class Replayed:
         if place + 1 < len(self._chains[chain].calls):
             self._submit(chain, place + 1, report.ended_ns)
         else:
+            self._engine.forget(self._programs[chain], report.ended_ns)
             self._table.close(self._programs[chain])
 
 

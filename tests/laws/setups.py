@@ -38,6 +38,7 @@ class Setup:
     block_tokens: int
     shares_blocks: bool
     caches_prefixes: bool
+    retains_prefixes: bool
 
     def blocks(self) -> KVBlocks:
         return KVBlocks(
@@ -46,6 +47,7 @@ class Setup:
             block_tokens=self.block_tokens,
             shares_blocks=self.shares_blocks,
             caches_prefixes=self.caches_prefixes,
+            retains_prefixes=self.retains_prefixes,
         )
 
     def scheduler(self) -> StepScheduler:
@@ -119,4 +121,5 @@ def setups(draw: st.DrawFn, policy: Policy, ranking: Ranking) -> Setup:
         block_tokens=draw(st.integers(1, 3)),
         shares_blocks=draw(st.booleans()),
         caches_prefixes=draw(st.sampled_from([True, True, False])),
+        retains_prefixes=draw(st.sampled_from([True, True, False])),
     )

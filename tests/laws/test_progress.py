@@ -3,11 +3,12 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from autellix.core.call import CallState
 from autellix.core.cost_model import CostModel
 from autellix.core.facts import Preempted
 from autellix.core.limits import StepLimits
 from autellix.core.records import PreemptionKind
-from autellix.policies import MLFQ, Ladder
+from autellix.policies import MLFQ, PLAS, Ladder
 from tests.laws.setups import Setup
 from tests.laws.world import World
 
@@ -30,6 +31,7 @@ def world(token_budget: int) -> World:
             block_tokens=4,
             shares_blocks=False,
             caches_prefixes=False,
+            retains_prefixes=False,
         )
     )
 
@@ -59,3 +61,38 @@ def test_the_law_is_not_empty() -> None:
     one.finish(forward_ns=10_000_000)
     preempted = [fact for fact in one.facts if isinstance(fact, Preempted)]
     assert PreemptionKind.DROP in {fact.kind for fact in preempted}
+
+
+def test_a_paused_call_goes_on_where_nobody_can_enter() -> None:
+    """The first in the order lacks blocks and is all that is tried: a resident goes."""
+    ladder = Ladder(bounds_s=(1e-6, 2e-6), quanta_s=(1e-6, 1e-6, 1.0))
+    policy = PLAS(ladder=ladder, beta=None)
+    one = World(
+        Setup(
+            policy=policy,
+            ranking=policy.ranking(1_000),
+            limits=StepLimits(
+                slots=1, token_budget=8, lookahead=1, hysteresis_levels=2
+            ),
+            costs=CostModel(step_ns=1_000, prefill_ns=40, decode_ns=100),
+            device_blocks=8,
+            host_blocks=0,
+            block_tokens=1,
+            shares_blocks=True,
+            caches_prefixes=False,
+            retains_prefixes=False,
+        )
+    )
+    paused = one.submit(one.open("paused"), prompt=[0] * 3, max_tokens=5)
+    for _ in range(2):  # down to the last level
+        one.plan()
+        one.commit(forward_ns=3_000)
+    better = one.open("better")
+    one.submit(better, prompt=[0] * 2, max_tokens=1)
+    one.plan()
+    one.commit(forward_ns=1_500)
+    assert one.books.calls[paused].state is CallState.PAUSED
+    one.submit(better, prompt=[0] * 7, max_tokens=1)
+    plan = one.plan()
+    assert [call.call_id for call, _ in plan.calls] == [paused]
+    assert one.seen["forced progress"] == 1

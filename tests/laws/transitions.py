@@ -20,6 +20,7 @@ from autellix.core.facts import (
 from autellix.core.kv_blocks import KVBlocks
 from autellix.core.prefix_tree import Node
 from autellix.core.records import PreemptionKind
+from autellix.core.tier import Tier
 
 KINDS = {
     "pause",
@@ -35,7 +36,6 @@ KINDS = {
     "reserve",
     "growth yield",
     "self-yield",
-    "forced progress",
     "recomputation spared",
     "recomputation undone",
     "cancel in step",
@@ -52,6 +52,9 @@ KINDS = {
     "placed by a new version",
     "window",
     "refusal",
+    "newcomer",
+    "turned away",
+    "retention lost",
 }
 
 PREEMPTED = {
@@ -95,8 +98,8 @@ class Evictions:
 
     def __init__(self, blocks: KVBlocks) -> None:
         self._blocks = blocks
-        self._device = _evictable(blocks.device.cached)
-        self._host = _evictable(blocks.host.cached)
+        self._device = _evictable(blocks.device)
+        self._host = _evictable(blocks.host)
 
     def count(self, seen: Counter[str]) -> None:
         """Nothing went before what lies below it and could have gone (K3)."""
@@ -107,9 +110,9 @@ class Evictions:
         for node, below in self._host.items():
             if node.host is None:
                 seen["host eviction"] += 1
-                cached = self._blocks.host.cached
-                assert not any(child in cached for child in below)
+                assert not any(self._blocks.host.is_idle(child) for child in below)
 
 
-def _evictable(cached: Mapping[Node, None]) -> Mapping[Node, Sequence[Node]]:
-    return {node: list(node.children.values()) for node in cached}
+def _evictable(tier: Tier) -> Mapping[Node, Sequence[Node]]:
+    idle = [*tier.cached, *tier.retained]
+    return {node: list(node.children.values()) for node in idle}

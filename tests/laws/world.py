@@ -27,6 +27,7 @@ from tests.laws.program_laws import (
     placement_of,
     starving,
 )
+from tests.laws.retention_laws import check_retention
 from tests.laws.setups import Setup
 from tests.laws.transitions import Evictions, count_fact
 
@@ -74,6 +75,7 @@ class World:
         """Leave a program: what it still has there is cancelled (A8)."""
         for call_id in self.live_calls(program_id):
             self.cancel(call_id)
+        self.scheduler.forget(program_id, self.now_ns)
         is_gone = self.table.close(program_id)
         assert is_gone == (not self.live_calls(program_id))
 
@@ -148,6 +150,7 @@ class World:
         self._steps_left = (
             self.setup.limits.round_steps if is_round else self._steps_left
         )
+        self.books.retention.expire(self.now_ns)  # as the plan does, to be seen before
         picture = Picture(self.scheduler, is_round=is_round)
         wanted = starving(self.books, self.ledger, self.now_ns) if is_round else set()
         evictions = Evictions(self.blocks)
@@ -155,6 +158,7 @@ class World:
         facts = self._take_facts()
         picture.complete(plan, facts)
         check_plan(picture)
+        check_retention(picture)
         self.seen += picture.kinds
         evictions.count(self.seen)
         promoted = {fact.call_id for fact in facts if isinstance(fact, Promoted)}

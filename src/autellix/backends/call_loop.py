@@ -197,6 +197,13 @@ class CallLoop(ABC):
         self._scheduler.cancel(call_id, self._arrive_ns())
         self._deliver(self._scheduler)
 
+    def forget(self, program_id: int) -> None:
+        """Take note that a program has ended; see ``Engine.forget``."""
+        scheduler = self._scheduler
+        if scheduler is None or self._is_down or not self.blocks.retains_prefixes:
+            return
+        scheduler.forget(program_id, self._arrive_ns())
+
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
         scheduler = self._serving()

@@ -271,6 +271,12 @@ class Engine(Protocol):
             EngineLost: The engine is down.
         """
 
+    def forget(self, program_id: int) -> None:
+        """Take note that a program has ended, and that nothing need be kept for it.
+
+        Of a program the engine has never seen, or when it is down, nothing happens.
+        """
+
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
 

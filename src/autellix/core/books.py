@@ -31,6 +31,7 @@ from autellix.core.records import (
     PreemptionKind,
     WaitReason,
 )
+from autellix.core.retention import Retention
 from autellix.core.waiting import WaitingLine, WaitLedger
 
 if TYPE_CHECKING:
@@ -53,19 +54,23 @@ class Books:
         calls: All live calls by id.
         running: Those that hold a slot.
         line: Those that do not.
+        retention: What of the cache is retained for them, and for their programs.
         preempted: Lost slot or blocks in this round; they join the line after it.
         released: Calls that gave up device blocks since the last plan.
         facts: What happened since they were last taken.
         totals: Counters for statistics.
     """
 
-    def __init__(self, blocks: KVBlocks, policy: Policy, ranking: Ranking) -> None:
+    def __init__(
+        self, blocks: KVBlocks, policy: Policy, ranking: Ranking, retained_ns: int
+    ) -> None:
         self.blocks = blocks
         self.policy = policy
         self.ranking = ranking
         self.calls: dict[int, Call] = {}
         self.running: list[Call] = []
         self.line = WaitingLine()
+        self.retention = Retention(blocks, self.line, retained_ns)
         self.waits = WaitLedger()
         self.fairness = Fairness(policy.beta)
         self.preempted: list[Call] = []
@@ -105,7 +110,9 @@ class Books:
         else:
             self.leave_line(call, now_ns)
         self.blocks.publish(call)
+        chain = call.lease.chain
         self.blocks.release(call)
+        self.retention.end(call, chain, now_ns)
         self.released.append(call.call_id)
         call.state = CallState.ENDED
         self.promoted -= call.is_promoted
@@ -150,16 +157,20 @@ class Books:
 
     def join_line(self, call: Call) -> None:
         """Put a call without a slot in its place."""
-        self.line.add(call)
+        self.line.add(call, is_returning=self.retention.wait(call))
         if call.level > 0:
             self.fairness.add_starvable(call, self.ranking.first_quantum_ns)
 
     def leave_line(self, call: Call, now_ns: int) -> None:
         """Take a call out of the line, its wait booked."""
-        self.line.remove(call)
+        self._leave_place(call)
         if call.level > 0:
             self.fairness.remove_starvable(call)
         self.waits.leave(call, now_ns)
+
+    def _leave_place(self, call: Call) -> None:
+        self.line.remove(call)
+        self.retention.leave(call)
 
     def rejoin_preempted(self) -> None:
         """Let the calls preempted in this round join the line."""
@@ -247,7 +258,7 @@ class Books:
     def promote(self, call: Call, now_ns: int) -> None:
         """Put a waiting call of a starving program to level 0 (rule Q3)."""
         was = call.level
-        self.line.remove(call)
+        self._leave_place(call)
         self.fairness.remove_starvable(call)
         self._place(call, self.ranking.promote(call.spec.job, self.age(call)))
         call.is_promoted = True
@@ -258,10 +269,10 @@ class Books:
 
     def reserve(self, call: Call, now_ns: int) -> None:
         """Keep room for a call that was passed over for long (rule S4)."""
-        self.line.remove(call)
+        self._leave_place(call)
         call.is_reserved = True
         self._reorder(call)
-        self.line.add(call)
+        self.line.add(call, is_returning=self.retention.wait(call))
         self.totals["reservations"] += 1
         self.facts.append(Reserved(**self._about(call, now_ns)))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from autellix.core.prefix_tree import Node, Slot, Tier, held
+from autellix.core.prefix_tree import Node, Slot, held
+from autellix.core.tier import Tier
 
 if TYPE_CHECKING:
     from autellix.core.plan import BlockCopy
@@ -40,8 +41,8 @@ class DeviceTier(Tier):
     def copy_hits(self, lease: Lease, hits: Sequence[Node]) -> list[BlockCopy]:
         """Give ``lease`` copies of its hits; taking them may evict the hits."""
         for node in reversed(hits):
-            if node in self.cached:
-                self.cached.move_to_end(node)
+            if self.is_idle(node):
+                self.renew(node)
         sources = [held(node.device).block for node in hits]
         slots = [Slot(block, references=1, is_moving=True) for block in sources]
         for node, slot in zip(hits, slots, strict=True):
@@ -54,11 +55,11 @@ class DeviceTier(Tier):
 
     def hold(self, lease: Lease, nodes: Sequence[Node]) -> None:
         """Give ``lease`` a share in the blocks of ``nodes``."""
-        cached, blocks = self.cached, lease.blocks
+        blocks = lease.blocks
         for node in nodes:
             slot = node.device or held(None)
             if not slot.references:
-                del cached[node]
+                self.rouse(node)
             slot.references += 1
             blocks.append(slot.block)
 
@@ -67,7 +68,7 @@ class DeviceTier(Tier):
         block = self.take()
         if block is not None:
             return block
-        node, _ = self.cached.popitem(last=False)
+        node = self.pop_idle()
         block = held(node.device).block
         if node.copies:  # or what its holder has below could not be found again
             *others, node.device = node.copies
@@ -88,14 +89,14 @@ class DeviceTier(Tier):
             if slot.block != block:  # a copy of its own (K1)
                 node.copies = tuple(c for c in node.copies if c.block != block)
                 self.give(block)
-                if node in self.cached:
-                    self.cached.move_to_end(node)
+                if self.is_idle(node):
+                    self.renew(node)
                 continue
             slot.references -= 1
             if slot.references:
                 continue
             if node.is_indexed:
-                self.cached[node] = None
+                self.rest(node)
             else:
                 node.device = None
                 self.give(block)

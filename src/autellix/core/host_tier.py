@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from autellix.core.prefix_tree import Node, Slot, Tier, held
+from autellix.core.prefix_tree import Node, Slot, held
+from autellix.core.tier import Tier
 
 if TYPE_CHECKING:
     from autellix.core.plan import BlockCopy
@@ -45,7 +46,7 @@ class HostTier(Tier):
         block = self.take()
         if block is not None:
             return block
-        node, _ = self.cached.popitem(last=False)
+        node = self.pop_idle()
         block = held(node.host).block
         node.host = None
         if node.device is None:
@@ -68,7 +69,8 @@ class HostTier(Tier):
     def reference(self, node: Node) -> None:
         """Keep the node's block until ``unreference``."""
         held(node.host).references += 1
-        self.cached.pop(node, None)
+        if self.is_idle(node):
+            self.rouse(node)
 
     def unreference(self, node: Node) -> None:
         """Undo ``reference``."""
@@ -105,10 +107,10 @@ class HostTier(Tier):
         Returns:
             How many of them nobody references.
         """
-        cached, touched = self.cached, 0
+        touched = 0
         for node in reversed(nodes):
-            if node in cached:
-                cached.move_to_end(node)
+            if self.is_idle(node):
+                self.renew(node)
                 touched += 1
         return touched
 
@@ -143,10 +145,10 @@ class HostTier(Tier):
             self.give(held(node.host).block)
             node.host = None
             return
-        self.cached[node] = None
+        self.rest(node)
         above = node.parent
-        while above is not None and above in self.cached:
-            self.cached.move_to_end(above)  # stays younger: leaves go first
+        while above is not None and self.is_idle(above):
+            self.renew(above)  # stays younger: leaves go first
             above = above.parent
 
 

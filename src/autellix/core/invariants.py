@@ -6,6 +6,7 @@ in words what is wrong. Holds also while a plan is in flight.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from autellix.core.call import CallState
@@ -40,6 +41,7 @@ def _broken(scheduler: StepScheduler) -> Iterator[str]:
     yield from _in_waits(books)
     yield from _in_fairness(books)
     yield from _in_reservations(scheduler)
+    yield from _in_retention(books)
     yield from broken_in_blocks(books.blocks, books.calls.values())
 
 
@@ -158,3 +160,20 @@ def _in_reservations(scheduler: StepScheduler) -> Iterator[str]:
             continue
         if not call.is_reserved and call not in scheduler._passed_over:
             yield f"nobody watches call {call_id}, for which room may have to be kept"
+
+
+def _in_retention(books: Books) -> Iterator[str]:
+    retention, line = books.retention, books.line
+    absent = {absence.order for absence in retention._absent.values()}
+    waiting = set(retention.held) - absent
+    if retention._orders != sorted(retention.held):
+        yield f"{retention._orders} retain, {list(retention.held)} have something"
+    resident = {o for o in line.all if line[o].state is not CallState.WAITING}
+    if line.returning != sorted(waiting | resident) or waiting & resident:
+        yield f"{line.returning} return, {waiting} retain and {resident} have blocks"
+    counts = Counter(node for nodes in retention.held.values() for node in nodes)
+    for node in [*counts, *books.blocks.tree.nodes()]:
+        if node.retained != counts[node]:
+            yield f"node {node.key} is retained {node.retained} times, {counts[node]}"
+    if not books.blocks.retains_prefixes and retention.held:
+        yield "something is retained where nothing is to be"

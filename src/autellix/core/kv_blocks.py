@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from autellix.core.call import Call
     from autellix.core.plan import BlockCopy
     from autellix.core.prefix_tree import Lease
+    from autellix.core.tier import Tier
 
 
 class Copies(NamedTuple):
@@ -62,6 +63,7 @@ class KVBlocks:
         shares_blocks: Whether calls can share a block. Where not (one contiguous
             extent a sequence), a prefix hit takes new blocks and is copied (K1).
         caches_prefixes: Whether blocks of earlier calls are found again.
+        retains_prefixes: Whether unfinished programs retain them (K7).
         fingerprint: Of the model (K2).
 
     Raises:
@@ -76,6 +78,7 @@ class KVBlocks:
         block_tokens: int,
         shares_blocks: bool,
         caches_prefixes: bool = True,
+        retains_prefixes: bool = True,
         fingerprint: str = "",
     ) -> None:
         if device_blocks < 1 or host_blocks < 0 or block_tokens < 1:
@@ -86,8 +89,11 @@ class KVBlocks:
         self.block_tokens = block_tokens
         self.shares_blocks = shares_blocks
         self.caches_prefixes = caches_prefixes
+        self.retains_prefixes = caches_prefixes and retains_prefixes
         self.device = DeviceTier(device_blocks, self._forget)
         self.host = HostTier(host_blocks, self._forget)
+        is_host_larger = host_blocks > device_blocks
+        self.pool: Tier = self.host if is_host_larger else self.device
         self.tree = PrefixTree(fingerprint=fingerprint, block_tokens=block_tokens)
         self._loads: list[BlockCopy] = []
         self._hits: list[BlockCopy] = []
@@ -189,7 +195,7 @@ class KVBlocks:
                 node.device = Slot(lease.blocks[index], references=1)
             elif self.shares_blocks:
                 if not node.device.references:
-                    del self.device.cached[node]
+                    self.device.rouse(node)
                 node.device.references += 1
                 self.device.give(lease.blocks[index])
                 lease.blocks[index] = node.device.block
@@ -220,7 +226,7 @@ class KVBlocks:
     def host_blocks_needed(self, call: Call) -> int:
         """Return how many available host blocks it would take to swap ``call`` out."""
         kept = self._swappable_chain(call)
-        pinned = sum(1 for node in kept if node in self.host.cached)
+        pinned = sum(1 for node in kept if self.host.is_idle(node))
         return self.blocks_for(call.computed) - count_with_host(kept) + pinned
 
     def swap_out(self, call: Call) -> None:
@@ -243,6 +249,21 @@ class KVBlocks:
             for block in lease.blocks[len(kept) : self.blocks_for(call.computed)]
         ]
         self.device.release(lease)
+
+    # -- retaining (K7) ----------------------------------------------------------
+
+    def retain(self, node: Node) -> None:
+        """Evict ``node`` after all that nobody retains."""
+        self.device.retain(node)
+        self.host.retain(node)
+        node.retained += 1
+
+    def let_go(self, node: Node) -> None:
+        """Undo ``retain``."""
+        node.retained -= 1
+        if not node.retained:
+            self.device.let_go(node)
+            self.host.let_go(node)
 
     # -- plan by plan ------------------------------------------------------------
 
@@ -270,12 +291,12 @@ class KVBlocks:
             self.tree.cut(node)
             return
         for gone in self.tree.detach(node):
-            if gone in self.device.cached:
-                del self.device.cached[gone]
+            if self.device.is_idle(gone):
+                self.device.rouse(gone)
                 self.device.give(held(gone.device).block)
                 gone.device = None
-            if gone in self.host.cached:
-                del self.host.cached[gone]
+            if self.host.is_idle(gone):
+                self.host.rouse(gone)
                 self.host.give(held(gone.host).block)
                 gone.host = None
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from autellix.core.call import Call
     from autellix.core.kv_blocks import KVBlocks
-    from autellix.core.prefix_tree import Node, Slot, Tier
+    from autellix.core.prefix_tree import Node, Slot
+    from autellix.core.tier import Tier
 
 
 def broken_in_blocks(blocks: KVBlocks, calls: Collection[Call]) -> Iterator[str]:
@@ -39,7 +40,8 @@ def broken_in_blocks(blocks: KVBlocks, calls: Collection[Call]) -> Iterator[str]
 def _known_nodes(blocks: KVBlocks, calls: Collection[Call]) -> Sequence[Node]:
     """Return each node once that the index, a tier or a lease knows of."""
     known = dict.fromkeys(blocks.tree.nodes())
-    known |= blocks.device.cached | blocks.host.cached
+    for tier in (blocks.device, blocks.host):
+        known |= tier.cached | tier.retained
     known |= dict.fromkeys(blocks.host._writing + blocks.host._reading)
     for call in calls:
         known |= dict.fromkeys(call.lease.chain + call.lease.host_chain)
@@ -130,7 +132,7 @@ def _slots(
 ) -> Iterator[str]:
     for node, slot in slots:
         if slot is None:
-            if node in tier.cached or holders[node]:
+            if tier.is_idle(node) or holders[node]:
                 yield f"{name}: node {node.key} is cached or held and has no block"
             continue
         if slot.references != holders[node]:
@@ -139,8 +141,12 @@ def _slots(
                 f"{holders[node]} hold it"
             )
         is_idle = not (slot.references or slot.is_moving)
-        if is_idle != (node in tier.cached):
-            yield f"{name} block {slot.block} is idle: {is_idle}, in the cache: not so"
+        at = (node in tier.cached, node in tier.retained)
+        if at != (is_idle and not node.retained, is_idle and bool(node.retained)):
+            yield (
+                f"{name} block {slot.block} is idle: {is_idle}, retained by "
+                f"{node.retained}; it stands in the cache, among those retained: {at}"
+            )
         if is_idle and not node.is_indexed:
             yield f"{name} block {slot.block} is idle and cannot be found"
 
@@ -156,7 +162,7 @@ def _places(tier: Tier, owned: Sequence[int], name: str) -> Iterator[str]:
 
 def _leaves_not_first(tier: Tier, name: str) -> Iterator[str]:
     # Where a node and what is above it can be evicted, the node goes first (K3).
-    ages = {node: age for age, node in enumerate(tier.cached)}
+    ages = {node: age for age, node in enumerate([*tier.cached, *tier.retained])}
     for node, age in ages.items():
         if node.parent is not None and ages.get(node.parent, age) < age:
             yield f"{name}: {node.parent.key} would be evicted before {node.key} below"

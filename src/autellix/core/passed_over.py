@@ -1,4 +1,4 @@
-"""Calls that rounds pass over, and when room is kept for them (rule S4)."""
+"""Calls that rounds pass over, and when room is kept for them (rules S4, K7)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 class PassedOver:
     """Reserves for calls without blocks that were first passed over long enough ago.
+
+    A newcomer that finds no room because of what programs retain has to wait longer, by
+    how long they may.
 
     Args:
         books: The engine's calls.
@@ -41,7 +44,8 @@ class PassedOver:
 
     def next_due_ns(self) -> int | None:
         """Return when a call may next be reserved for."""
-        return self._due[0][0] if self._due else None
+        dues = [self._books.retention.next_due_ns(), *(due for due, _ in self._due[:1])]
+        return min((due for due in dues if due is not None), default=None)
 
     def reserve(self, now_ns: int) -> None:
         """Keep room for every call whose time has come."""
@@ -54,3 +58,13 @@ class PassedOver:
                 continue  # watched again if it loses its blocks
             if due == call.skipped_since_ns + self._reserve_after_ns:
                 self._books.reserve(call, now_ns)
+        self._reserve_for_newcomer(now_ns)
+
+    def _reserve_for_newcomer(self, now_ns: int) -> None:
+        call_id = self._books.retention.overdue(now_ns)
+        call = None if call_id is None else self._books.calls.get(call_id)
+        if call is None or call.is_reserved:
+            return
+        if call.skipped_since_ns is None:
+            call.skipped_since_ns = now_ns
+        self._books.reserve(call, now_ns)

@@ -7,7 +7,6 @@ node exists while its block lies in at least one tier.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -41,6 +40,7 @@ class Node:
     Attributes:
         copies: Where calls cannot share blocks: those of calls that hold the same
             content beside ``device``.
+        retained: How many calls and programs retain it (rule K7).
     """
 
     parent: Node | None
@@ -50,6 +50,7 @@ class Node:
     host: Slot | None = None
     is_indexed: bool = True
     copies: tuple[Slot, ...] = ()
+    retained: int = 0
 
     @property
     def is_readable(self) -> bool:
@@ -65,52 +66,6 @@ class Node:
         device = self.device
         is_held_once = device is not None and device.references == 1
         return is_held_once and not self.children and not self.copies
-
-
-class Tier:
-    """A pool of equal blocks: free, cached, referenced or moving (rule K1).
-
-    Attributes:
-        total: Blocks in the pool.
-        cached: Nodes whose block nobody references, least recently used first.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.cached: OrderedDict[Node, None] = OrderedDict()
-        self._free = list(range(total - 1, -1, -1))
-
-    @property
-    def free(self) -> int:
-        """Blocks that hold nothing."""
-        return len(self._free)
-
-    @property
-    def free_ids(self) -> Sequence[int]:
-        """Ids of the free blocks; a live view."""
-        return self._free
-
-    @property
-    def available(self) -> int:
-        """Blocks that can be had without preempting anybody."""
-        return len(self._free) + len(self.cached)
-
-    def take(self) -> int | None:
-        """Return a free block, None when there is none."""
-        return self._free.pop() if self._free else None
-
-    def take_free(self, most: int) -> list[int]:
-        """Return up to so many free blocks."""
-        if most <= 0:
-            return []
-        taken = self._free[-most:]
-        del self._free[-most:]
-        taken.reverse()
-        return taken
-
-    def give(self, block: int) -> None:
-        """Put a block back."""
-        self._free.append(block)
 
 
 class PrefixTree:

@@ -33,6 +33,7 @@ class Round:
         step: The calls of the step with their tokens, best first.
         has_changed: Somebody was admitted or preempted.
         skipped: Calls to be looked at again when room may have to be kept for them.
+        newcomer: The first call that what programs retain left no room for (rule K7).
     """
 
     books: Books
@@ -44,6 +45,7 @@ class Round:
     step: list[tuple[Call, int]] = attrs.field(factory=list)
     has_changed: bool = False
     skipped: list[Call] = attrs.field(factory=list)
+    newcomer: Call | None = None
     _kept: list[Call] = attrs.field(factory=list)
     _ahead: list[Call] = attrs.field(factory=list)
     _next: int = 0
@@ -77,7 +79,7 @@ class Round:
 
     def _pass(self, places: Sequence[Order]) -> None:
         line = self.books.line
-        is_live = places is line.all
+        scope = places
         at = 0
         while True:
             running = self._ahead[self._next] if self._next < len(self._ahead) else None
@@ -88,13 +90,22 @@ class Round:
                 at += 1  # preempted again, in this pass
             elif place is not None:
                 admitted = self._try(line[place])
-                if self._is_behind_reservation and is_live:
-                    is_live, places = False, list(line.paused)
+                if scope is not self._scope(scope):
+                    scope = self._scope(scope)
+                    places = list(scope)
                     at = bisect_left(places, place)
-                elif not (admitted and is_live):
+                elif not (admitted and places is line.all):
                     at += 1
             else:
                 return
+
+    def _scope(self, scope: Sequence[Order]) -> Sequence[Order]:
+        """Return which calls of the line are still tried; ``scope`` were so far."""
+        line = self.books.line
+        if scope is line.all and self.newcomer is not None:
+            scope = line.returning
+        is_open = scope is line.all or scope is line.returning
+        return line.paused if is_open and self._is_behind_reservation else scope
 
     # -- calls that run ----------------------------------------------------------
 
@@ -171,6 +182,11 @@ class Round:
         if budget < 1:
             return self._miss(call, WaitReason.TOKEN_BUDGET)
         found = self._found(call)
+        if self._has_no_room(call, found):
+            self.newcomer = call
+            self._short_of = WaitReason.BLOCKS
+            self.books.waits.missed(call, WaitReason.BLOCKS, self.now_ns)
+            return False
         tokens = min(len(call.tokens) - found.tokens, budget)
         upto = self._upto(call, found, tokens)
         lacking = self.books.blocks.lacking(call, found, upto)
@@ -186,6 +202,17 @@ class Round:
             found = self._found(call)
         self._admit(call, found, upto)
         return True
+
+    def _has_no_room(self, call: Call, found: Found) -> bool:
+        """Say whether programs retain too much for ``call`` to begin (rule K7)."""
+        if call.is_promoted or call.is_reserved or self._is_alone():
+            return False
+        least = call.level + self.limits.hysteresis_levels
+        lacking = self.books.retention.lacking(call, found, least)
+        if lacking <= 0:
+            return False
+        worse = (c for c in self._residents_after() if c.level >= least)
+        return sum(len(c.lease.blocks) for c in worse) < lacking
 
     def _admit(self, call: Call, found: Found, upto: int) -> None:
         """Admit and compute up to token ``upto``, or as far as the budget goes."""
@@ -235,6 +262,9 @@ class Round:
     def _free_slots(self) -> int:
         taken = len(self._kept) + len(self._ahead) - self._next
         return self.limits.slots - taken
+
+    def _is_alone(self) -> bool:
+        return self._free_slots() == self.limits.slots
 
     def _slot_giver(self, call: Call) -> Call | None:
         if not self.is_decision or self._next >= len(self._ahead):

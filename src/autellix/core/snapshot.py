@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class TierUse:
-    """Blocks of one tier by state (rule K1); they add up to ``total``."""
+    """Blocks of one tier by state (rule K1); they add up to ``total``.
+
+    Attributes:
+        retained: Of the cached ones, those that unfinished programs retain (K7).
+    """
 
     total: int
     free: int
     cached: int
     referenced: int
     moving: int
+    retained: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -102,24 +107,26 @@ def _live_work_ns(books: Books) -> Mapping[int, int]:
 def device_use(blocks: KVBlocks) -> TierUse:
     """Return the use of the engine's own blocks."""
     tier = blocks.device
-    referenced = tier.total - tier.free - len(tier.cached)
+    referenced = tier.total - tier.free - tier.idle
     return TierUse(
         total=tier.total,
         free=tier.free,
-        cached=len(tier.cached),
+        cached=tier.idle,
         referenced=referenced,
         moving=0,
+        retained=len(tier.retained),
     )
 
 
 def host_use(blocks: KVBlocks) -> TierUse:
     """Return the use of the host pool."""
     tier = blocks.host
-    referenced = tier.total - tier.free - len(tier.cached) - tier.moving
+    referenced = tier.total - tier.free - tier.idle - tier.moving
     return TierUse(
         total=tier.total,
         free=tier.free,
-        cached=len(tier.cached),
+        cached=tier.idle,
         referenced=referenced,
         moving=tier.moving,
+        retained=len(tier.retained),
     )

@@ -61,7 +61,9 @@ class StepScheduler:
     ) -> None:
         self.limits = limits
         self.costs = costs
-        self.books = Books(blocks, policy, ranking)
+        pool_tokens = blocks.pool.total * blocks.block_tokens
+        retained_ns = costs.prefill_ns * pool_tokens
+        self.books = Books(blocks, policy, ranking, retained_ns)
         self.ranking_version = 0
         self._in_flight: Plan | None = None
         self._is_quiet = False
@@ -97,6 +99,7 @@ class StepScheduler:
         if spec.call_id in self.books.calls:
             raise ValueError(f"call id {spec.call_id} is in use")
         self._is_quiet = False
+        self.books.retention.expire(now_ns)
         return self.books.enter(spec, now_ns)
 
     def cancel(self, call_id: int, now_ns: int) -> bool:
@@ -109,6 +112,7 @@ class StepScheduler:
         if call is None:
             return False
         self._is_quiet = False
+        self.books.retention.expire(now_ns)
         if call.is_in_step:
             call.ending = Outcome.CANCELLED
             return True
@@ -116,6 +120,12 @@ class StepScheduler:
             self.books.running.remove(call)
         self.books.end(call, Outcome.CANCELLED, now_ns)
         return True
+
+    def forget(self, program_id: int, now_ns: int) -> None:
+        """Take note that a program has ended: it retains nothing any more (K7)."""
+        self._is_quiet = False
+        self.books.retention.expire(now_ns)
+        self.books.retention.forget(program_id)
 
     def end_all(self, outcome: Outcome, now_ns: int) -> None:
         """End every call: the engine failed or is shut down; no step is under way."""
@@ -165,6 +175,7 @@ class StepScheduler:
         if self._in_flight is not None:
             raise InvariantError("a plan is in flight")
         books = self.books
+        books.retention.expire(now_ns)
         is_round = self._steps_left_in_round <= 0 or not books.running
         if is_round:
             self._steps_left_in_round = self.limits.round_steps
@@ -180,6 +191,7 @@ class StepScheduler:
         decision.run(books.line.all if is_round else self._reserve)
         if is_round:
             books.waits.end_round(decision.short_of(), now_ns)
+            books.retention.end_round(decision.newcomer, now_ns)
         self._passed_over.watch(decision.skipped)
         books.rejoin_preempted()
         if is_round and self.limits.round_steps > 1:
@@ -254,14 +266,15 @@ class StepScheduler:
             forward_at_ns: When the forward pass began; all copies were done.
             ended_ns: When it ended.
         """
-        self._land(plan)
+        self._land(plan, ended_ns)
         self._booking.book(plan, samples, forward_at_ns, ended_ns)
 
-    def _land(self, plan: Plan) -> None:
+    def _land(self, plan: Plan, ended_ns: int) -> None:
         if plan is not self._in_flight:
             raise InvariantError("this plan is not in flight")
         self._in_flight = None
         self._steps_left_in_round -= 1
+        self.books.retention.expire(ended_ns)
 
     # -- steps taken together (S10) ----------------------------------------------
 
@@ -290,7 +303,7 @@ class StepScheduler:
             tokens: What each call produced, by id, one a step.
             ended_ns: When the last step ended.
         """
-        self._land(plan)
+        self._land(plan, ended_ns)
         self._booking.book_window(plan, tokens, ended_ns)
 
     def check_invariants(self) -> None:

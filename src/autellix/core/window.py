@@ -84,7 +84,8 @@ def _steps_with_blocks(blocks: KVBlocks, calls: list[Call]) -> int:
     goes to those whose last block is full first.
     """
     size = blocks.block_tokens
-    rounds, left = divmod(blocks.device.available, len(calls))
+    device = blocks.device  # retained blocks go only by a decision
+    rounds, left = divmod(device.free + len(device.cached), len(calls))
     room = sorted(min(size, len(c.lease.blocks) * size - c.computed) for c in calls)
     return rounds * size + room[left]
 
@@ -104,7 +105,8 @@ def _steps_to_news(
     if not blocks.caches_prefixes:
         return most
     line, size, steps = books.line, blocks.block_tokens, most
-    tried = (line[place].lease.found for place in line.all[: limits.lookahead])
+    places = {*line.all[: limits.lookahead], *line.returning[: limits.lookahead]}
+    tried = (line[place].lease.found for place in places)
     awaited = {id(found[-1]) for found in tried if found}
     for call in calls:
         chain = call.lease.chain

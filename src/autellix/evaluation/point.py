@@ -26,6 +26,9 @@ _SIMULATED: Final = "simulated"
 _LONGEST_OPTION: Final = 80
 _NOT_GIVEN: Final = ("mix", "program_class")
 """Left out of a point's JSON where they are: keys from before they came stay valid."""
+_RETAINS: Final = "retains_prefixes"
+_RETAINING: Final = frozenset({_SIMULATED, "torch"})
+"""Backends with that option: points from before it came have none, and do not."""
 
 
 class Arrival(StrEnum):
@@ -231,6 +234,8 @@ class Point:
         for name in _NOT_GIVEN:
             if not told["workload"][name]:
                 del told["workload"][name]
+        if told["setup"]["options"].get(_RETAINS) is False:
+            del told["setup"]["options"][_RETAINS]
         return told
 
     @classmethod
@@ -242,10 +247,18 @@ class Point:
         """
         try:
             workload = Workload(**value["workload"])
-            setup = Setup(**value["setup"])
+            setup = Setup(**_with_retention(value["setup"]))
             return cls(**{**value, "workload": workload, "setup": setup})
         except (KeyError, TypeError) as error:
             raise ValueError(f"no point: {error}") from error
+
+
+def _with_retention(setup: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a set-up that says what it left out; see ``_RETAINING``."""
+    if setup.get("backend", _SIMULATED) not in _RETAINING:
+        return setup
+    options = setup.get("options", {})
+    return {**setup, "options": {**options, _RETAINS: options.get(_RETAINS, False)}}
 
 
 def kind_of(named: Named) -> str:

@@ -116,6 +116,7 @@ class Dispatch:
         session.is_closed = True
         self._cancel_calls(session, partial(ProgramClosed, session.name))
         self._ledger.close(session)
+        self.fleet.forget(session.program_id)
 
     def _cancel_calls(self, session: Session, why: Callable[[], Exception]) -> None:
         for call in list(session.calls.values()):
@@ -290,6 +291,8 @@ class Dispatch:
         self._ledger.end(call, report)
         if handle is not None:
             handle.calls -= 1
+            if call.session.is_closed and handle.is_up:
+                handle.engine.forget(call.session.program_id)
         new = self._calibration.ended(report.level) if self._calibration else None
         if self._late is None:
             return

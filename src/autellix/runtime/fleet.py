@@ -109,6 +109,12 @@ class Fleet:
                 ", ".join(map(repr, slow)),
             )
 
+    def forget(self, program_id: int) -> None:
+        """Tell all engines that take calls that a program has ended."""
+        for handle in self:
+            if handle.is_up:
+                handle.engine.forget(program_id)
+
     # -- who is there ------------------------------------------------------------
 
     def __iter__(self) -> Iterator[EngineHandle]:

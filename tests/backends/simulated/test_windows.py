@@ -119,6 +119,7 @@ def engines() -> st.SearchStrategy[dict[str, Any]]:
             "host_tokens": st.sampled_from([0, 40, 400]),
             "block_tokens": st.just(4),
             "caches_prefixes": st.booleans(),
+            "retains_prefixes": st.booleans(),
         }
     )
 

@@ -320,6 +320,7 @@ def test_from_pretrained_takes_every_setting_with_the_same_default() -> None:
         threads=2,
         cache_dir="/c",
         caches_prefixes=False,
+        retains_prefixes=False,
         costs=COSTS,
         intake_limit_calls=4,
     )

@@ -214,6 +214,7 @@ class Driver:
         for fact in self.scheduler.take_facts():
             if isinstance(fact, Ended):
                 self.reports[fact.call_id] = fact.report
+                self.scheduler.forget(fact.program_id, self._now_ns)
         return plan
 
     def run(self, before_step: Callable[[int], None] | None = None) -> None:

@@ -65,6 +65,8 @@ class SimulatedOptions:
         max_context_tokens: Most tokens of prompt and output of one call.
         round_steps: Steps a scheduling decision holds for (rule S6).
         caches_prefixes: Whether KV of earlier calls is reused.
+        retains_prefixes: Whether unfinished programs retain theirs (rule K7); else what
+            was used least recently goes first.
         intake_limit_calls: Most calls the engine wants at a time (B4); None: any.
         takes_windows: Whether equal steps are taken together (S10); the results are the
             same, only slower to come by.
@@ -82,6 +84,7 @@ class SimulatedOptions:
     max_context_tokens: int = attrs.field(default=32_768, validator=integer(1))
     round_steps: int = attrs.field(default=1, validator=integer(1))
     caches_prefixes: bool = attrs.field(default=True, validator=boolean)
+    retains_prefixes: bool = attrs.field(default=True, validator=boolean)
     intake_limit_calls: int | None = attrs.field(
         default=None, validator=integer(1, or_none=True)
     )
@@ -154,6 +157,7 @@ class SimulatedEngine(SimulatedOptions):
                 block_tokens=self.block_tokens,
                 shares_blocks=True,
                 caches_prefixes=self.caches_prefixes,
+                retains_prefixes=self.retains_prefixes,
             ),
             costs=self.costs,
             tokenizer=self.tokenizer,
@@ -200,6 +204,10 @@ class SimulatedEngine(SimulatedOptions):
     ) -> CallStream:
         """Take a call in; see ``Engine.submit``."""
         return self._loop.submit(call, ended)
+
+    def forget(self, program_id: int) -> None:
+        """Take note that a program has ended; see ``Engine.forget``."""
+        self._loop.forget(program_id)
 
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""

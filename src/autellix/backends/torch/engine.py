@@ -78,6 +78,7 @@ class TorchEngine:
         threads: int | None = None,
         cache_dir: Path | None = None,
         caches_prefixes: bool = True,
+        retains_prefixes: bool = True,
         costs: CostModel | None = None,
         intake_limit_calls: int | None = None,
         progress: Progress | None = None,
@@ -96,6 +97,7 @@ class TorchEngine:
             threads=threads,
             cache_dir=cache_dir,
             caches_prefixes=caches_prefixes,
+            retains_prefixes=retains_prefixes,
             costs=costs,
             intake_limit_calls=intake_limit_calls,
         )
@@ -153,6 +155,7 @@ class TorchEngine:
                 block_tokens=options.block_tokens,
                 shares_blocks=False,  # a call's KV is contiguous (rule K1)
                 caches_prefixes=options.caches_prefixes,
+                retains_prefixes=options.retains_prefixes,
                 fingerprint=self._loaded.fingerprint,
             ),
             costs=self._loaded.costs,
@@ -206,6 +209,10 @@ class TorchEngine:
     ) -> CallStream:
         """Take a call in; see ``Engine.submit``."""
         return self._serving.submit(call, ended)
+
+    def forget(self, program_id: int) -> None:
+        """Take note that a program has ended; see ``Engine.forget``."""
+        self._serving.forget(program_id)
 
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""

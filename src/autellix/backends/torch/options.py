@@ -37,6 +37,8 @@ class TorchOptions:
         cache_dir: Where the default model is kept; None: ``~/.cache/autellix``, or
             where ``XDG_CACHE_HOME`` says.
         caches_prefixes: Whether KV of earlier calls is reused.
+        retains_prefixes: Whether unfinished programs retain theirs (rule K7); else what
+            was used least recently goes first.
         costs: What steps and transfers cost; None: measured when the engine starts.
         intake_limit_calls: Most calls the engine wants at a time (B4); None: any.
     """
@@ -61,6 +63,7 @@ class TorchOptions:
         default=None, converter=attrs.converters.optional(Path)
     )
     caches_prefixes: bool = attrs.field(default=True, validator=boolean)
+    retains_prefixes: bool = attrs.field(default=True, validator=boolean)
     costs: CostModel | None = None
     intake_limit_calls: int | None = attrs.field(
         default=None, validator=_optional_positive

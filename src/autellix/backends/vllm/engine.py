@@ -263,6 +263,9 @@ class VllmEngine:
         if self._is_serving and self._delivery.leave(call_id):
             self._here.driver.abort(call_id)
 
+    def forget(self, program_id: int) -> None:
+        """Do nothing: vLLM's own cache evicts what was used least recently."""
+
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
         self._serving().update_ranking(version, ranking)

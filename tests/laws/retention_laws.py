@@ -1,0 +1,98 @@
+"""Laws of what programs retain: who is turned away, and what goes first (K7)."""
+
+from autellix.core.call import CallState
+from tests.laws.picture import Picture, in_pool, room_in
+from tests.laws.prefixes import start_of
+
+
+def check_retention(picture: Picture) -> None:
+    """Check a plan against what was retained before it."""
+    _check_lost(picture)
+    _check_evictions(picture)
+    begun = {picture.order[call_id] for call_id in picture.admitted}
+    gone = set(picture.retained) - set(picture.retention.held) - begun
+    is_plain = not (picture.preempted or picture.may_be_forced or gone)
+    if picture.is_round and is_plain and picture.blocks.retains_prefixes:
+        _check_turned_away(picture)
+        _check_newcomers(picture)
+    elif not picture.blocks.retains_prefixes:
+        assert picture.turned_away is None
+
+
+def _lost(picture: Picture) -> set[tuple[int, ...]]:
+    """Return the places of calls that wait on, and have lost what they retained."""
+    in_line = {call.order for call in picture.calls.values()} & set(picture.line.all)
+    return (set(picture.retained) - set(picture.retention.held)) & in_line
+
+
+def _check_lost(picture: Picture) -> None:
+    """The last in the order lose what they retain, and only for want of others."""
+    lost = _lost(picture)
+    kept = set(picture.retained) & set(picture.retention.held)
+    picture.kinds["retention lost"] += len(lost)
+    if lost and kept:
+        assert max(kept) < min(lost), f"{min(lost)} lost it, {max(kept)} did not"
+
+
+def _check_evictions(picture: Picture) -> None:
+    """Nothing that is retained throughout is evicted from the pool."""
+    for order, nodes in picture.retained.items():
+        is_held = picture.retention.held.get(order) == nodes
+        for node in nodes:
+            if is_held and node in picture.pooled:
+                assert in_pool(picture.blocks, node), f"{order} retains {node.key}"
+
+
+def _check_turned_away(picture: Picture) -> None:
+    """Who is turned away is a newcomer, and what is left is too little for it."""
+    if picture.turned_away is None:
+        return
+    picture.kinds["turned away"] += 1
+    call, before = picture.calls[picture.turned_away], picture.seen[picture.turned_away]
+    if start_of(picture.blocks, call) != before.start:
+        return  # running calls grew into what it would have found
+    assert call.state is before.state is CallState.WAITING
+    assert not (call.is_promoted)
+    assert not (call.is_reserved)
+    assert 2 * before.start.tokens < len(call.tokens)
+    left = room_in(picture.blocks) + _below(picture, picture.turned_away)
+    needed = _need(picture, picture.turned_away)
+    assert left < needed, f"{left} blocks are left, it needs {needed}"
+
+
+def _check_newcomers(picture: Picture) -> None:
+    """Who is let in and has nothing here had room, or the engine to itself."""
+    for place, call_id in enumerate(picture.admitted):
+        before, call = picture.seen[call_id], picture.calls[call_id]
+        is_exempt = call_id in picture.reserved | picture.promoted or before.is_reserved
+        if before.state is not CallState.WAITING or is_exempt or call.is_promoted:
+            continue
+        if 2 * before.start.tokens >= len(call.tokens):
+            continue
+        if picture.turned_away is not None:
+            assert picture.is_ahead(call_id, picture.turned_away), "admitted after it"
+        if place or picture.slots_taken_at(call_id):
+            picture.kinds["newcomer"] += 1
+            assert picture.room + _below(picture, call_id) >= _need(picture, call_id)
+
+
+def _below(picture: Picture, call_id: int) -> int:
+    """Return how many blocks are retained, or held, by who is much worse."""
+    least = picture.calls[call_id].level + picture.limits.hysteresis_levels
+    places = [order for order in picture.retained if order[0] >= least]
+    residents = [
+        before.blocks
+        for other_id, before in picture.seen.items()
+        if before.is_resident
+        and before.level >= least
+        and picture.is_ahead(call_id, other_id)
+    ]
+    return sum(len(picture.retained[order]) for order in places) + sum(residents)
+
+
+def _need(picture: Picture, call_id: int) -> int:
+    blocks, call = picture.blocks, picture.calls[call_id]
+    start = picture.seen[call_id].start
+    known = start.tokens // blocks.block_tokens
+    tokens = len(call.tokens)
+    return blocks.blocks_for(tokens) - known
