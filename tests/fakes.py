@@ -66,6 +66,7 @@ class FakeEngine:
         calls: All that were submitted.
         history: Words for what was done with it.
         versions: Of the rankings it was sent.
+        forgotten: Programs that it was told have ended.
     """
 
     name: str = "fake"
@@ -86,6 +87,7 @@ class FakeEngine:
     calls: list[EngineCall] = attrs.field(factory=list, init=False)
     history: list[str] = attrs.field(factory=list, init=False)
     versions: list[int] = attrs.field(factory=list, init=False)
+    forgotten: list[int] = attrs.field(factory=list, init=False)
     _live: dict[int, _Live] = attrs.field(factory=dict, init=False)
     _listener: Callable[[Fact], None] | None = attrs.field(default=None, init=False)
     _breakdown: Exception | None = attrs.field(default=None, init=False)
@@ -164,7 +166,7 @@ class FakeEngine:
         return stream
 
     def forget(self, program_id: int) -> None:
-        """Nothing is kept here."""
+        self.forgotten.append(program_id)
 
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         self.versions.append(version)

@@ -15,16 +15,22 @@ MOST_NS = COSTS.prefill_ns * POOL
 LEVELS = PLAS(ladder=Ladder(bounds_s=(1e-6,), quanta_s=(1e-6, 1.0)), beta=None)
 
 
-def world(policy: FCFS | PLAS = FCFS(), *, retains: bool = True) -> World:  # noqa: B008
-    """Return an engine of 16 blocks of one token, and two slots."""
+def world(
+    policy: FCFS | PLAS = FCFS(),  # noqa: B008 - frozen
+    *,
+    device_blocks: int = POOL,
+    host_blocks: int = 0,
+    retains: bool = True,
+) -> World:
+    """Return an engine with two slots, blocks of one token, and a pool of 16."""
     return World(
         Setup(
             policy=policy,
             ranking=policy.ranking(1_000),
             limits=StepLimits(slots=2, token_budget=16),
             costs=COSTS,
-            device_blocks=POOL,
-            host_blocks=0,
+            device_blocks=device_blocks,
+            host_blocks=host_blocks,
             block_tokens=1,
             shares_blocks=True,
             caches_prefixes=True,
@@ -90,6 +96,19 @@ def test_a_newcomer_waits_for_memory_that_others_retain() -> None:
     step(one)
     assert call.was_admitted
     assert call.wait_ns[WaitReason.BLOCKS]
+
+
+def test_what_runs_will_be_left_in_the_host_pool() -> None:
+    """A newcomer counts it, though most of the host pool is free still."""
+    for prompt, is_let_in in ((C[:6], True), (C[:7], False)):
+        one = world(device_blocks=10, host_blocks=POOL)
+        ran(one, one.open("away"), A)
+        one.submit(one.open("busy"), prompt=[1], max_tokens=9)
+        step(one)
+        late = one.submit(one.open("late"), prompt=prompt, max_tokens=2)
+        one.plan()
+        assert one.blocks.host.free == POOL - len(A)
+        assert runs(one, late) == is_let_in
 
 
 def test_a_newcomer_has_an_engine_that_does_nothing_else() -> None:

@@ -355,6 +355,21 @@ async def test_leaving_a_program_cancels_its_calls_wherever_they_are_awaited() -
     assert statistics.engines["simulated"].counters.device.referenced == 0
 
 
+async def test_engines_are_told_that_a_program_has_ended() -> None:
+    """Each of them, when its block ends, and again by a call that ends later (K7)."""
+    engines = [FakeEngine(name="one", reports_late=True), FakeEngine(name="two")]
+    async with AutellixRuntime(engines=engines) as runtime:
+        async with runtime.program("test") as program:
+            await program.generate("hi", max_tokens=1)
+            assert not engines[0].forgotten
+            async with program.stream("hi", max_tokens=9) as chunks:
+                await anext(chunks)
+        told = [engine.forgotten.copy() for engine in engines]
+        assert told[0][:1] == told[1]
+        await anyio.sleep(1)
+    assert set(engines[0].forgotten) == set(told[1])
+
+
 async def test_a_program_that_has_ended_makes_no_calls() -> None:
     """Every use after the block raises ``ProgramClosed`` with the program's name."""
     async with AutellixRuntime(engines=[FakeEngine()]) as runtime:

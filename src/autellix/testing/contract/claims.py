@@ -74,6 +74,26 @@ class ClaimContract(Contract):
             assert (cached > 0) == can.caches_prefixes
             assert cached < report.prompt_tokens
 
+    async def test_it_forgets_programs_at_any_time(self) -> None:
+        """One it never saw, one whose call runs, one whose calls ended; also when down.
+
+        Nothing of a program that ended is retained (rule K7).
+        """
+        async with serving(self.make_engine()) as bench:
+            engine = bench.engine
+            engine.forget(10**9)
+            call = bench.call(PROMPTS[0], max_tokens=8, is_streamed=True)
+            async with bench.submit(call) as chunks:
+                await anext(chunks)
+                engine.forget(call.spec.program_id)
+                tokens = [token async for chunk in chunks for token in chunk.token_ids]
+            assert tokens
+            await bench.at_rest(1)
+            engine.forget(call.spec.program_id)
+            seen = engine.statistics()
+            assert seen.device.retained == seen.host.retained == 0
+        engine.forget(call.spec.program_id)
+
     async def test_it_reports_logprobs_if_it_says_so(self) -> None:
         """One entry a token where asked for and supported, else none."""
         async with serving(self.make_engine()) as bench:
