@@ -35,6 +35,9 @@ def main() -> int:
         oldest = ".".join(map(str, OLDEST_PYTHON))
         say("this is Python " + found + "; autellix needs " + oldest + " or newer")
         return 2
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__)
+        return 0
     active = sys.prefix != sys.base_prefix
     prefix = Path(sys.prefix) if active else ROOT / ".venv"
     try:
