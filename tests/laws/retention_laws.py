@@ -83,7 +83,8 @@ def _below(picture: Picture, call_id: int) -> int:
     residents = [
         before.blocks
         for other_id, before in picture.seen.items()
-        if before.is_resident
+        if picture.blocks.pool is picture.blocks.device
+        and before.is_resident
         and before.level >= least
         and picture.is_ahead(call_id, other_id)
     ]

@@ -209,10 +209,11 @@ class Round:
             return False
         least = call.level + self.limits.hysteresis_levels
         lacking = self.books.retention.lacking(call, found, least)
-        if lacking <= 0:
-            return False
-        worse = (c for c in self._residents_after() if c.level >= least)
-        return sum(len(c.lease.blocks) for c in worse) < lacking
+        blocks = self.books.blocks
+        if lacking > 0 and blocks.pool is blocks.device:
+            worse = (c for c in self._residents_after() if c.level >= least)
+            lacking -= sum(len(c.lease.blocks) for c in worse)
+        return lacking > 0
 
     def _admit(self, call: Call, found: Found, upto: int) -> None:
         """Admit and compute up to token ``upto``, or as far as the budget goes."""
