@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from autellix.core.call import CallState
 from autellix.core.limits import StepLimits
 from autellix.core.records import WaitReason
-from autellix.policies import FCFS, PLAS, Ladder
+from autellix.policies import FCFS, PLAS, Ladder, ProgramFCFS
 from tests.laws.setups import COSTS, Setup
-from tests.laws.world import World
+from tests.laws.world import World, next_token
 
 POOL = 16
 MOST_NS = COSTS.prefill_ns * POOL
@@ -16,7 +16,7 @@ LEVELS = PLAS(ladder=Ladder(bounds_s=(1e-6,), quanta_s=(1e-6, 1.0)), beta=None)
 
 
 def world(
-    policy: FCFS | PLAS = FCFS(),  # noqa: B008 - frozen
+    policy: FCFS | PLAS | ProgramFCFS = FCFS(),  # noqa: B008 - frozen
     *,
     device_blocks: int = POOL,
     host_blocks: int = 0,
@@ -149,6 +149,117 @@ def test_the_first_newcomer_does_not_wait_for_ever() -> None:
         one.plan()
         assert one.books.calls[late].is_reserved == is_late
         one.commit(forward_ns=0)
+
+
+def test_rounds_that_do_not_come_to_a_newcomer_do_not_start_its_clock_anew() -> None:
+    """Two programs that always come back fill all slots now and then: it gets in."""
+    one = world(device_blocks=32)
+    first, second = one.open("first"), one.open("second")
+    prompts = {first: [2] * 8, second: [3] * 8}
+    live = {}
+    for program, prompt in prompts.items():
+        live[program] = one.submit(program, prompt=prompt, max_tokens=6)
+        for _ in range(3):
+            step(one)
+    late = one.submit(one.open("late"), prompt=[4] * 20, max_tokens=1)
+    for _ in range(60):
+        step(one, forward_ns=100)
+        for program, call_id in live.items():
+            if call_id not in one.books.calls:
+                prompt = prompts[program]
+                live[program] = one.submit(program, prompt=prompt, max_tokens=6)
+    assert late not in one.books.calls
+    assert one.books.totals["reservations"]
+
+
+def test_a_program_keeps_its_whole_prefix_in_the_host_pool() -> None:
+    """What a call adds is not written at the expense of what it began with."""
+    one = world(device_blocks=12, host_blocks=POOL)
+    mine = one.open("mine")
+    ran(one, mine, A[:4])
+    for prompt in (B, C[:4]):
+        ran(one, one.open("other"), prompt)
+    ran(one, mine, [*A[:4], *[7] * 4])
+    while one.scheduler.has_work:
+        step(one)
+    node, hosted = one.blocks.tree.root, []
+    for token in [*A[:4], *[7] * 4]:
+        node = node.children[token,]
+        hosted.append(node.host is not None)
+    assert all(hosted[:4])
+    assert hosted == sorted(hosted, reverse=True)
+
+
+def test_a_sibling_does_not_cost_a_program_what_it_retains() -> None:
+    """Neither one that is cancelled before it ran, nor one for which room is kept."""
+    one = world()
+    program = one.open("wide")
+    one.submit(program, prompt=A, max_tokens=1)
+    one.submit(one.open("busy"), prompt=[1], max_tokens=9)
+    waits = one.submit(program, prompt=B[:4], max_tokens=1)
+    one.plan()
+    one.commit(forward_ns=1)
+    call = one.books.calls[waits]
+    call.skipped_since_ns = one.now_ns
+    one.books.reserve(call, one.now_ns)
+    assert program in one.books.retention
+    one.cancel(waits)
+    assert program in one.books.retention
+
+
+def test_blocks_that_a_newcomer_finds_are_not_room_for_it() -> None:
+    """Six of thirteen are there: it needs the others beside them."""
+    one = world()
+    ended = one.open("ended")
+    ran(one, ended, C[:6])
+    one.close(ended)
+    ran(one, one.open("away"), A[:7])
+    one.submit(one.open("busy"), prompt=[1], max_tokens=9)
+    step(one)
+    late = one.submit(one.open("late"), prompt=[*C[:6], *[9] * 7], max_tokens=2)
+    one.plan()
+    assert not runs(one, late)
+
+
+def test_the_last_in_the_order_loses_first_whoever_waits() -> None:
+    """A younger program between two calls before an older one whose call waits."""
+    one = world(ProgramFCFS())
+    old, young = one.open("old"), one.open("young")
+    ran(one, old, A[:5])
+    ran(one, young, B[:5])
+    busy = [one.submit(one.open("busy"), prompt=[1], max_tokens=12) for _ in range(2)]
+    step(one)
+    waits = one.submit(old, prompt=[*A[:5], 0], max_tokens=1)
+    one.plan()
+    assert all(runs(one, call_id) for call_id in busy)
+    retention = one.books.retention
+    retention._lose_last()
+    assert one.books.calls[waits].order in retention.held
+    assert young not in retention or len(retention.held) == 1
+
+
+def test_steps_together_end_where_a_newcomer_finds_its_prompt() -> None:
+    """One that runs computes what it begins with, and so it is returning (S10)."""
+    let_in_ns = []
+    for takes_windows in (False, True):
+        one = world(device_blocks=40)
+        ran(one, one.open("away"), [5] * 24)
+        runner = one.submit(one.open("runs"), prompt=[1], max_tokens=14)
+        step(one)
+        known = list(one.books.calls[runner].tokens)
+        while len(known) < 15:
+            known.append(next_token(known))
+        prompt = [*known[:9], *[9] * 9]
+        late = one.submit(one.open("late"), prompt=prompt, max_tokens=1)
+        while late in one.books.calls:
+            plan = one.plan()
+            window = one.scheduler.window(plan) if takes_windows else None
+            if window is None:
+                one.commit(forward_ns=1)
+            else:
+                one.commit_window([1] * min(window.steps, 5))
+        let_in_ns.append(one.now_ns)
+    assert let_in_ns[0] == let_in_ns[1]
 
 
 def test_a_newcomer_takes_from_programs_much_worse() -> None:

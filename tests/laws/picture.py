@@ -1,7 +1,7 @@
 """A plan with all that was there before it, side by side."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -11,6 +11,7 @@ from autellix.core.kv_blocks import KVBlocks
 from autellix.core.plan import Plan
 from autellix.core.prefix_tree import Node
 from autellix.core.step_scheduler import StepScheduler
+from autellix.core.waiting import Order
 from tests.laws.prefixes import Start, start_of
 
 
@@ -50,6 +51,18 @@ def room_in(blocks: KVBlocks) -> int:
     return room
 
 
+def freed_by(
+    blocks: KVBlocks, retained: Mapping[Order, Sequence[Node]]
+) -> dict[Order, int]:
+    """Return how many idle blocks of the pool each place alone retains."""
+    holders = Counter(node for nodes in retained.values() for node in nodes)
+    idle = {*blocks.pool.cached, *blocks.pool.retained}
+    return {
+        order: sum(holders[node] == 1 and node in idle for node in nodes)
+        for order, nodes in retained.items()
+    }
+
+
 def in_pool(blocks: KVBlocks, node: Node) -> bool:
     """Say whether a node has a block in the pool."""
     slot = node.host if blocks.pool is blocks.host else node.device
@@ -80,8 +93,9 @@ class Picture:
         self.is_round = is_round
         self.retention = scheduler.books.retention
         self.line = scheduler.books.line
-        self.retained = {o: list(nodes) for o, nodes in self.retention.held.items()}
+        self.retained = dict(self.retention.held)
         self.room = room_in(self.blocks)
+        self.frees = freed_by(self.blocks, self.retained)
         nodes = [node for held in self.retained.values() for node in held]
         self.pooled = {node for node in nodes if in_pool(self.blocks, node)}
         self.calls = dict(scheduler.books.calls)

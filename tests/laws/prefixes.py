@@ -13,6 +13,8 @@ class Start(NamedTuple):
 
     tokens: int
     hits: tuple[Node, ...]
+    unretained: int = 0
+    """How many blocks of the pool are found that nobody else keeps there."""
 
 
 def start_of(blocks: KVBlocks, call: Call) -> Start:
@@ -49,7 +51,7 @@ def longest_prefix(blocks: KVBlocks, tokens: Sequence[int]) -> Start:
     """Return the longest start of ``tokens`` that can be had: device, then host."""
     index, size = indexed_prefixes(blocks), blocks.block_tokens
     hits: list[Node] = []
-    loads = 0
+    loads = unretained = 0
     for end in range(size, len(tokens) + 1, size):
         node = index.get(tuple(tokens[:end]))
         if node is None:
@@ -60,4 +62,5 @@ def longest_prefix(blocks: KVBlocks, tokens: Sequence[int]) -> Start:
             loads += 1
         else:
             break
-    return Start((len(hits) + loads) * size, tuple(hits))
+        unretained += node in blocks.pool.cached
+    return Start((len(hits) + loads) * size, tuple(hits), unretained)

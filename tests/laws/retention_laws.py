@@ -1,7 +1,10 @@
 """Laws of what programs retain: who is turned away, and what goes first (K7)."""
 
+from collections.abc import Mapping
+
 from autellix.core.call import CallState
-from tests.laws.picture import Picture, in_pool, room_in
+from autellix.core.waiting import Order
+from tests.laws.picture import Picture, freed_by, in_pool, room_in
 from tests.laws.prefixes import start_of
 
 
@@ -26,9 +29,10 @@ def _lost(picture: Picture) -> set[tuple[int, ...]]:
 
 
 def _check_lost(picture: Picture) -> None:
-    """The last in the order lose what they retain, and only for want of others."""
+    """The last in the order lose what they retain, but those who free nothing by it."""
     lost = _lost(picture)
-    kept = set(picture.retained) & set(picture.retention.held)
+    frees = freed_by(picture.blocks, picture.retention.held)
+    kept = {order for order, n in frees.items() if n and picture.frees.get(order)}
     picture.kinds["retention lost"] += len(lost)
     if lost and kept:
         assert max(kept) < min(lost), f"{min(lost)} lost it, {max(kept)} did not"
@@ -37,7 +41,7 @@ def _check_lost(picture: Picture) -> None:
 def _check_evictions(picture: Picture) -> None:
     """Nothing that is retained throughout is evicted from the pool."""
     for order, nodes in picture.retained.items():
-        is_held = picture.retention.held.get(order) == nodes
+        is_held = picture.retention.held.get(order) is nodes  # not lost and regained
         for node in nodes:
             if is_held and node in picture.pooled:
                 assert in_pool(picture.blocks, node), f"{order} retains {node.key}"
@@ -52,17 +56,20 @@ def _check_turned_away(picture: Picture) -> None:
     if start_of(picture.blocks, call) != before.start:
         return  # running calls grew into what it would have found
     assert call.state is before.state is CallState.WAITING
-    assert not (call.is_promoted)
-    assert not (call.is_reserved)
+    assert not call.is_promoted
+    assert not call.is_reserved
     assert 2 * before.start.tokens < len(call.tokens)
-    left = room_in(picture.blocks) + _below(picture, picture.turned_away)
+    frees = freed_by(picture.blocks, picture.retention.held)
+    left = room_in(picture.blocks) + _below(picture, picture.turned_away, frees)
     needed = _need(picture, picture.turned_away)
     assert left < needed, f"{left} blocks are left, it needs {needed}"
 
 
 def _check_newcomers(picture: Picture) -> None:
     """Who is let in and has nothing here had room, or the engine to itself."""
-    for place, call_id in enumerate(picture.admitted):
+    has_run = any(before.is_running for before in picture.seen.values())
+    admitted = sorted(picture.admitted, key=picture.order.__getitem__)
+    for place, call_id in enumerate(admitted):
         before, call = picture.seen[call_id], picture.calls[call_id]
         is_exempt = call_id in picture.reserved | picture.promoted or before.is_reserved
         if before.state is not CallState.WAITING or is_exempt or call.is_promoted:
@@ -71,15 +78,15 @@ def _check_newcomers(picture: Picture) -> None:
             continue
         if picture.turned_away is not None:
             assert picture.is_ahead(call_id, picture.turned_away), "admitted after it"
-        if place or picture.slots_taken_at(call_id):
+        if has_run and not place:  # later ones found less room than there was
             picture.kinds["newcomer"] += 1
-            assert picture.room + _below(picture, call_id) >= _need(picture, call_id)
+            there = picture.room + _below(picture, call_id, picture.frees)
+            assert there >= _need(picture, call_id)
 
 
-def _below(picture: Picture, call_id: int) -> int:
-    """Return how many blocks are retained, or held, by who is much worse."""
+def _below(picture: Picture, call_id: int, frees: Mapping[Order, int]) -> int:
+    """Return how many blocks only those retain, or hold, who are much worse."""
     least = picture.calls[call_id].level + picture.limits.hysteresis_levels
-    places = [order for order in picture.retained if order[0] >= least]
     residents = [
         before.blocks
         for other_id, before in picture.seen.items()
@@ -88,12 +95,12 @@ def _below(picture: Picture, call_id: int) -> int:
         and before.level >= least
         and picture.is_ahead(call_id, other_id)
     ]
-    return sum(len(picture.retained[order]) for order in places) + sum(residents)
+    return sum(n for o, n in frees.items() if o[0] >= least) + sum(residents)
 
 
 def _need(picture: Picture, call_id: int) -> int:
+    """Return how many blocks a call needs beside those it finds and keeps."""
     blocks, call = picture.blocks, picture.calls[call_id]
     start = picture.seen[call_id].start
     known = start.tokens // blocks.block_tokens
-    tokens = len(call.tokens)
-    return blocks.blocks_for(tokens) - known
+    return blocks.blocks_for(len(call.tokens)) - known + start.unretained

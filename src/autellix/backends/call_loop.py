@@ -200,9 +200,10 @@ class CallLoop(ABC):
     def forget(self, program_id: int) -> None:
         """Take note that a program has ended; see ``Engine.forget``."""
         scheduler = self._scheduler
-        if scheduler is None or self._is_down or not self.blocks.retains_prefixes:
+        if scheduler is None or self._is_down:
             return
-        scheduler.forget(program_id, self._arrive_ns())
+        if program_id in scheduler.books.retention:
+            scheduler.forget(program_id, self._arrive_ns())
 
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""

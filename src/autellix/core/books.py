@@ -100,6 +100,7 @@ class Books:
         self.fairness.enter(call, now_ns)
         self._place(call, placement)
         self.join_line(call)
+        self.retention.forget(call.spec.program_id)
         self.waits.follow(call, now_ns)
         return call
 
@@ -110,9 +111,9 @@ class Books:
         else:
             self.leave_line(call, now_ns)
         self.blocks.publish(call)
-        chain = call.lease.chain
-        self.blocks.release(call)
+        chain = call.lease.chain or call.lease.host_chain
         self.retention.end(call, chain, now_ns)
+        self.blocks.release(call)
         self.released.append(call.call_id)
         call.state = CallState.ENDED
         self.promoted -= call.is_promoted
@@ -197,7 +198,7 @@ class Books:
         self.blocks.admit(call, found, tokens)
         call.state = CallState.RUNNING
         call.was_admitted = True
-        call.skipped_since_ns = None
+        call.skipped_since_ns = call.turned_away_ns = None
         call.is_reserved = False
         self._reorder(call)
 

@@ -74,6 +74,7 @@ class Call:
     is_reserved: bool = False
     is_promoted: bool = False
     skipped_since_ns: int | None = None
+    turned_away_ns: int | None = None
     is_recomputing: bool = False
     is_in_step: bool = False
     ending: Outcome | None = None

@@ -64,7 +64,7 @@ class DeviceTier(Tier):
             blocks.append(slot.block)
 
     def take_or_evict(self) -> int:
-        """Return a block; the least recently used cached one where none is free."""
+        """Return a block; where none is free, that of the idle node to go first."""
         block = self.take()
         if block is not None:
             return block

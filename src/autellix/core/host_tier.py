@@ -42,7 +42,7 @@ class HostTier(Tier):
         return len(self._writing) + len(self._writing_private)
 
     def take_or_evict(self) -> int:
-        """Return a block; the least recently used cached one where none is free."""
+        """Return a block; where none is free, that of the idle node to go first."""
         block = self.take()
         if block is not None:
             return block
@@ -101,18 +101,11 @@ class HostTier(Tier):
                 self.give(block)
         lease.host_chain, lease.host_private = [], []
 
-    def touch(self, nodes: Sequence[Node]) -> int:
-        """Make ``nodes``, a chain from the root, the most recently used.
-
-        Returns:
-            How many of them nobody references.
-        """
-        touched = 0
+    def touch(self, nodes: Sequence[Node]) -> None:
+        """Make ``nodes``, a chain from the root, the most recently used."""
         for node in reversed(nodes):
             if self.is_idle(node):
                 self.renew(node)
-                touched += 1
-        return touched
 
     def take_writes(self) -> list[BlockCopy]:
         """Return the copies into the pool that the next plan makes, once."""

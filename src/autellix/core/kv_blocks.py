@@ -209,11 +209,16 @@ class KVBlocks:
     def release(self, call: Call) -> None:
         """Take everything back; full blocks stay findable and go to the host (K5)."""
         lease = call.lease
-        room = self.host.available - self.host.touch(lease.chain)
+        there = [node for node in lease.chain if node.host is not None]
+        for node in there:  # or writing the rest of the chain could evict them
+            self.host.reference(node)
+        room = self.host.available
         for node, block in zip(lease.chain, lease.blocks, strict=False):
             if node.host is None and node.is_indexed and room > 0:
                 self.host.write(node, block)
                 room -= 1
+        for node in reversed(there):
+            self.host.unreference(node)
         self.device.release(lease)
         self.host.give_up(lease)
         lease.found = []

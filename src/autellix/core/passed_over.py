@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from autellix.core.call import CallState
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,6 +29,7 @@ class PassedOver:
         self._books = books
         self._reserve_after_ns = reserve_after_ns
         self._due: list[tuple[int, int]] = []
+        self._newcomers: list[tuple[int, int]] = []
 
     def __contains__(self, call: Call) -> bool:
         """Say whether ``call`` will be looked at when its time has come."""
@@ -42,10 +45,18 @@ class PassedOver:
                 due = call.skipped_since_ns + self._reserve_after_ns
                 heapq.heappush(self._due, (due, call.call_id))
 
+    def turn_away(self, call: Call, now_ns: int) -> None:
+        """Look at a newcomer that found no room when it has waited for long (K7)."""
+        if call.turned_away_ns is None:
+            call.turned_away_ns = now_ns
+            due = now_ns + self._books.retention.most_ns
+            heapq.heappush(self._newcomers, (due, call.call_id))
+
     def next_due_ns(self) -> int | None:
-        """Return when a call may next be reserved for."""
-        dues = [self._books.retention.next_due_ns(), *(due for due, _ in self._due[:1])]
-        return min((due for due in dues if due is not None), default=None)
+        """Return when a call may next be reserved for, or let in by time alone."""
+        dues = [due for due, _ in self._due[:1] + self._newcomers[:1]]
+        expiry_ns = self._books.retention.next_expiry_ns()
+        return min(dues if expiry_ns is None else [*dues, expiry_ns], default=None)
 
     def reserve(self, now_ns: int) -> None:
         """Keep room for every call whose time has come."""
@@ -58,12 +69,18 @@ class PassedOver:
                 continue  # watched again if it loses its blocks
             if due == call.skipped_since_ns + self._reserve_after_ns:
                 self._books.reserve(call, now_ns)
-        self._reserve_for_newcomer(now_ns)
+        while self._newcomers and self._newcomers[0][0] <= now_ns:
+            due, call_id = heapq.heappop(self._newcomers)
+            self._reserve_for_newcomer(due, call_id, now_ns)
 
-    def _reserve_for_newcomer(self, now_ns: int) -> None:
-        call_id = self._books.retention.overdue(now_ns)
-        call = None if call_id is None else self._books.calls.get(call_id)
-        if call is None or call.is_reserved:
+    def _reserve_for_newcomer(self, due_ns: int, call_id: int, now_ns: int) -> None:
+        call, retention = self._books.calls.get(call_id), self._books.retention
+        if call is None or call.is_reserved or call.turned_away_ns is None:
+            return
+        if due_ns != call.turned_away_ns + retention.most_ns:
+            return  # it was let in since, and turned away again
+        call.turned_away_ns = None
+        if call.state is not CallState.WAITING or call.order in retention.held:
             return
         if call.skipped_since_ns is None:
             call.skipped_since_ns = now_ns

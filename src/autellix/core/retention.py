@@ -50,18 +50,23 @@ class Retention:
     Attributes:
         held: What is retained, by the place in the order of the call that waits for it,
             or of the last one of a program between two calls.
+        newcomer_id: The call that the last round turned away; None: none.
     """
 
     def __init__(self, blocks: KVBlocks, line: WaitingLine, most_ns: int) -> None:
         self.most_ns = most_ns
         self.held: dict[Order, Sequence[Node]] = {}
+        self.newcomer_id: int | None = None
         self._blocks = blocks
         self._line = line
         self._orders: list[Order] = []
         self._absent: dict[int, _Absence] = {}
         self._absences: deque[tuple[int, _Absence]] = deque()
-        self._newcomer: tuple[int, int] | None = None
         blocks.pool.make_way = self._lose_last
+
+    def __contains__(self, program_id: int) -> bool:
+        """Say whether a program is between two calls and retains something."""
+        return program_id in self._absent
 
     # -- who retains -------------------------------------------------------------
 
@@ -76,26 +81,24 @@ class Retention:
         if not self._blocks.retains_prefixes:
             return False
         found = self._blocks.find(call)
-        is_returning = _is_returning(call, found)
-        if is_returning:
+        if _is_returning(call, found):
             self._retain(call.order, found.nodes)
-        self.forget(call.spec.program_id)
-        return is_returning
+        return call.order in self.held
 
     def leave(self, call: Call) -> None:
         """Take note that a call leaves the line, or its place in it."""
         self._release(call.order)
 
     def end(self, call: Call, chain: Sequence[Node], now_ns: int) -> None:
-        """Let the program of a call that ended retain ``chain``, its full blocks."""
-        if not self._blocks.retains_prefixes:
+        """Let the program of a call that ends retain ``chain``, its full blocks."""
+        if not self._blocks.retains_prefixes or not chain:
             return
         program_id = call.spec.program_id
         self.forget(program_id)
-        absence = _Absence(now_ns + self.most_ns, call.order)
+        absence = _Absence(now_ns + self.most_ns, (call.level, 1, 1, *call.inner))
         self._absent[program_id] = absence
         self._absences.append((program_id, absence))
-        self._retain(call.order, chain)
+        self._retain(absence.order, chain)
 
     def forget(self, program_id: int) -> None:
         """Take note that a program has ended, or has come back."""
@@ -116,62 +119,50 @@ class Retention:
 
     # -- newcomers ---------------------------------------------------------------
 
-    def lacking(self, call: Call, found: Found, least_level: int) -> int:
+    def is_newcomer(self, call: Call, found: Found) -> bool:
+        """Say whether nothing is here for a call that is tried.
+
+        One that others have computed enough for by now is returning from here on.
+        """
+        if not self._blocks.retains_prefixes or call.state is not CallState.WAITING:
+            return False
+        if call.order not in self.held and _is_returning(call, found):
+            self._retain(call.order, found.nodes)
+            self._line.join_returning(call.order)
+        return call.order not in self.held
+
+    def lacks(self, call: Call, found: Found, least_level: int) -> int:
         """Return how many blocks a newcomer lacks to begin; 0 or less: none.
 
         It may take what is free or cached for nobody, less what resident calls are
-        going to leave there, and what is retained from ``least_level`` on.
+        going to leave there, and what only those retain who stand from ``least_level``
+        on.
         """
-        blocks = self._blocks
-        if not blocks.retains_prefixes or call.state is not CallState.WAITING:
-            return 0
-        if call.order in self.held:
-            return 0
-        if _is_returning(call, found):  # others have computed it meanwhile
-            self._retain(call.order, found.nodes)
-            self._line.join_returning(call.order)
-            return 0
-        pool = blocks.pool
+        blocks, pool = self._blocks, self._blocks.pool
         room = pool.free + len(pool.cached)
         if pool is not blocks.device:
             room -= blocks.device.total - blocks.device.available
-        lacking = blocks.blocks_for(len(call.tokens)) - len(found.nodes) - room
+        there = sum(node in pool.cached for node in found.nodes)  # which it is to keep
+        lacking = blocks.blocks_for(len(call.tokens)) - len(found.nodes) + there - room
         for order in reversed(self._orders):
             if lacking <= 0 or order[0] < least_level:
                 break
-            lacking -= len(self.held[order])
+            lacking -= sum(map(self._frees, self.held[order]))
         return lacking
 
-    def end_round(self, newcomer: Call | None, now_ns: int) -> None:
-        """Note the first newcomer that found no room in a round, if there was one."""
-        if newcomer is None:
-            self._newcomer = None
-        elif self._newcomer is None or self._newcomer[0] != newcomer.call_id:
-            self._newcomer = (newcomer.call_id, now_ns)
-
-    @property
-    def newcomer_id(self) -> int | None:
-        """The call that the last round turned away as the first; None: none."""
-        return None if self._newcomer is None else self._newcomer[0]
-
-    def overdue(self, now_ns: int) -> int | None:
-        """Return the newcomer that has been the first for too long, once."""
-        if self._newcomer is None or self._newcomer[1] + self.most_ns > now_ns:
+    def next_expiry_ns(self) -> int | None:
+        """Return when time alone may make room for a newcomer; None: none waits."""
+        if self.newcomer_id is None or not self._absences:
             return None
-        call_id, self._newcomer = self._newcomer[0], None
-        return call_id
-
-    def next_due_ns(self) -> int | None:
-        """Return when time alone may let a newcomer in; None where none waits so."""
-        if self._newcomer is None:
-            return None
-        due_ns = self._newcomer[1] + self.most_ns
-        return min(due_ns, self._absences[0][1].until_ns) if self._absences else due_ns
+        return self._absences[0][1].until_ns
 
     # -- the books ---------------------------------------------------------------
 
     def _retain(self, order: Order, nodes: Sequence[Node]) -> None:
-        self.held[order] = nodes = list(takewhile(attrgetter("is_indexed"), nodes))
+        nodes = list(takewhile(attrgetter("is_indexed"), nodes))
+        if not nodes:
+            return
+        self.held[order] = nodes
         insort(self._orders, order)
         for node in reversed(nodes):
             self._blocks.retain(node)
@@ -184,12 +175,25 @@ class Retention:
         for node in reversed(nodes):
             self._blocks.let_go(node)
 
+    def _frees(self, node: Node) -> bool:
+        """Say whether letting go of a node once makes room in the pool."""
+        return node.retained == 1 and node in self._blocks.pool.retained
+
     def _lose_last(self) -> None:
-        """Let go of what the last in the order retains, until something can go."""
+        """Let the last in the order lose what they retain, until something can go.
+
+        Whose blocks all are retained by others too, or in use, loses nothing by that.
+        """
+        for order in reversed(self._orders):
+            if any(map(self._frees, reversed(self.held[order]))):
+                self._lose(order)
+                return
         while self._orders and not self._blocks.pool.cached:
-            order = self._orders[-1]
-            self._release(order)
-            self._line.leave_returning(order)
+            self._lose(self._orders[-1])
+
+    def _lose(self, order: Order) -> None:
+        self._release(order)
+        self._line.leave_returning(order)
 
 
 def _is_returning(call: Call, found: Found) -> bool:

@@ -86,8 +86,8 @@ class Round:
             place = None if self._is_closed or at >= len(places) else places[at]
             if running is not None and (place is None or running.order < place):
                 self._continue_before(place)
-            elif place is not None and place not in line:
-                at += 1  # preempted again, in this pass
+            elif place is not None and self._has_lost(place):
+                at += 1  # preempted again, in this pass, or no longer returning
             elif place is not None:
                 admitted = self._try(line[place])
                 if scope is not self._scope(scope):
@@ -98,6 +98,14 @@ class Round:
                     at += 1
             else:
                 return
+
+    def _has_lost(self, place: Order) -> bool:
+        """Say whether a call has lost in this pass what it was to be tried for."""
+        line = self.books.line
+        if place not in line or self.newcomer is None:
+            return place not in line
+        is_waiting = line[place].state is CallState.WAITING
+        return is_waiting and place not in self.books.retention.held
 
     def _scope(self, scope: Sequence[Order]) -> Sequence[Order]:
         """Return which calls of the line are still tried; ``scope`` were so far."""
@@ -208,8 +216,10 @@ class Round:
         if call.is_promoted or call.is_reserved or self._is_alone():
             return False
         least = call.level + self.limits.hysteresis_levels
-        lacking = self.books.retention.lacking(call, found, least)
-        blocks = self.books.blocks
+        blocks, retention = self.books.blocks, self.books.retention
+        if not retention.is_newcomer(call, found):
+            return False
+        lacking = retention.lacks(call, found, least)
         if lacking > 0 and blocks.pool is blocks.device:
             worse = (c for c in self._residents_after() if c.level >= least)
             lacking -= sum(len(c.lease.blocks) for c in worse)

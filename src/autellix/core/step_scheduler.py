@@ -191,13 +191,18 @@ class StepScheduler:
         decision.run(books.line.all if is_round else self._reserve)
         if is_round:
             books.waits.end_round(decision.short_of(), now_ns)
-            books.retention.end_round(decision.newcomer, now_ns)
+            self._turn_away(decision.newcomer, now_ns)
         self._passed_over.watch(decision.skipped)
         books.rejoin_preempted()
         if is_round and self.limits.round_steps > 1:
             self._reserve = list(books.line.paused)
         self._is_quiet = not decision.has_changed
         return self._dispatch(decision, now_ns)
+
+    def _turn_away(self, newcomer: Call | None, now_ns: int) -> None:
+        self.books.retention.newcomer_id = newcomer.call_id if newcomer else None
+        if newcomer is not None:
+            self._passed_over.turn_away(newcomer, now_ns)
 
     def _dispatch(self, decision: Round, now_ns: int) -> Plan:
         books = self.books

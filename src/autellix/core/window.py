@@ -64,9 +64,10 @@ def window_of(
     if by_work:
         steps = min(steps, *(_steps_to_expiry(books, costs, c, steps) for c in calls))
     steps = min(steps, _steps_with_blocks(books.blocks, calls))
-    if books.line and books.line.all[0] < max(call.order for call in calls):
-        if not _can_swap_all(books):
-            return None
+    is_ahead = books.line and books.line.all[0] < max(call.order for call in calls)
+    if is_ahead and not _can_swap_all(books):
+        return None
+    if is_ahead or books.retention.newcomer_id is not None:
         steps = min(steps, _steps_to_news(books, limits, calls, steps))
     if steps < 2:
         return None
@@ -84,7 +85,7 @@ def _steps_with_blocks(blocks: KVBlocks, calls: list[Call]) -> int:
     goes to those whose last block is full first.
     """
     size = blocks.block_tokens
-    device = blocks.device  # retained blocks go only by a decision
+    device = blocks.device  # who loses what it retains may be decided on anew
     rounds, left = divmod(device.free + len(device.cached), len(calls))
     room = sorted(min(size, len(c.lease.blocks) * size - c.computed) for c in calls)
     return rounds * size + room[left]
