@@ -20,14 +20,15 @@ def world(
     *,
     device_blocks: int = POOL,
     host_blocks: int = 0,
+    slots: int = 2,
     retains: bool = True,
 ) -> World:
-    """Return an engine with two slots, blocks of one token, and a pool of 16."""
+    """Return an engine with few slots, blocks of one token, and a pool of 16."""
     return World(
         Setup(
             policy=policy,
             ranking=policy.ranking(1_000),
-            limits=StepLimits(slots=2, token_budget=16),
+            limits=StepLimits(slots=slots, token_budget=16),
             costs=COSTS,
             device_blocks=device_blocks,
             host_blocks=host_blocks,
@@ -260,6 +261,23 @@ def test_steps_together_end_where_a_newcomer_finds_its_prompt() -> None:
                 one.commit_window([1] * min(window.steps, 5))
         let_in_ns.append(one.now_ns)
     assert let_in_ns[0] == let_in_ns[1]
+
+
+def test_one_newcomer_is_turned_away_in_a_pass() -> None:
+    """A call that loses in the pass what it retained is not tried as another."""
+    one = world(slots=4)
+    first, second = one.open("first"), one.open("second")
+    ran(one, first, A[:4])
+    ran(one, second, B[:4])
+    one.submit(one.open("busy"), prompt=[1] * 3, max_tokens=9)
+    for _ in range(2):
+        step(one)
+    late = one.submit(one.open("late"), prompt=[5] * 14, max_tokens=1)
+    step(one, forward_ns=5)
+    one.submit(first, prompt=[*A[:4], *[6] * 4], max_tokens=2)
+    one.submit(second, prompt=[*B[:4], *[7] * 4], max_tokens=2)
+    one.plan()
+    assert one.books.retention.newcomer_id == late
 
 
 def test_a_newcomer_takes_from_programs_much_worse() -> None:

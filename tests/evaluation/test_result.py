@@ -7,7 +7,7 @@ import pytest
 
 from autellix.evaluation import Result
 from autellix.evaluation.lessons import Lessons
-from autellix.evaluation.point import Workload
+from autellix.evaluation.point import Point, Workload
 from autellix.evaluation.result import codes_of, version_of
 from autellix.evaluation.timeline import Timeline
 from tests.evaluation.builders import point, result, row
@@ -101,3 +101,14 @@ def test_results_are_of_one_code_whatever_each_policy_adds() -> None:
     newer = result(point(policy="gittins", seed=1), ROWS, policy_code="bbb")
     assert not codes_of([plain, learned, newer])[1]
     assert not codes_of([plain, result(point(seed=1), ROWS, code="other")])[1]
+
+
+def test_points_from_before_retention_are_of_engines_that_retain_nothing() -> None:
+    """They have no such option; one that retains comes back as it was."""
+    there = point().to_json()
+    assert there["setup"]["options"]["retains_prefixes"] is True
+    assert Point.from_json(there).to_json() == there
+    del there["setup"]["options"]["retains_prefixes"]
+    old = Point.from_json(there)
+    assert old.setup.options["retains_prefixes"] is False
+    assert old.to_json() == there

@@ -9,8 +9,10 @@ import pytest
 from autellix import AutellixRuntime, CallRejected, ProgramClosed, UnknownModel
 from autellix.backends.protocol import EngineCall, Sampling
 from autellix.backends.simulated import SimulatedEngine
+from autellix.core.cost_model import CostModel
 from autellix.core.records import WaitReason
 from autellix.policies import ATLAS, PLAS, SRPT
+from autellix.testing.engine_bench import until
 from tests.fakes import FakeEngine
 
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -368,6 +370,24 @@ async def test_engines_are_told_that_a_program_has_ended() -> None:
         assert told[0][:1] == told[1]
         await anyio.sleep(1)
     assert set(engines[0].forgotten) == set(told[1])
+
+
+async def test_a_call_that_ends_after_its_program_leaves_nothing_retained() -> None:
+    """It was in a step when the block ended; the engine is told once more (K7)."""
+    costs = CostModel(step_ns=50_000_000, prefill_ns=1_000_000, decode_ns=0)
+    engine = SimulatedEngine(costs=costs)
+    async with AutellixRuntime(engines=[engine]) as runtime:
+        async with (
+            anyio.create_task_group() as tasks,
+            runtime.program("test") as program,
+        ):
+            tasks.start_soon(program.generate, "a prompt of some blocks" * 4)
+            await until(lambda: engine.statistics().running > 0)
+            tasks.cancel_scope.cancel()
+        await until(lambda: engine.statistics().running == 0)
+        use = engine.statistics()
+        assert use.device.cached
+        assert use.device.retained == use.host.retained == 0
 
 
 async def test_a_program_that_has_ended_makes_no_calls() -> None:

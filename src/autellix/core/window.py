@@ -3,8 +3,9 @@
 When every call of a step decodes, nothing was admitted or preempted and nothing moves,
 the next decisions are known: blocks only get scarcer, so who did not fit will not, and
 with host room for all the cost rule only turns against preempting. Until a call ends,
-an age expires, a program or a skipped call comes due, or blocks run out, each step is
-the last one with one token more.
+an age expires, a program, a skipped call or a newcomer comes due, a block fills that a
+waiting call may begin with, or blocks run out that nobody retains, each step is the
+last one with one token more.
 """
 
 from __future__ import annotations
