@@ -1,5 +1,6 @@
 """Law: every call ends, however long a step is and however scarce the memory (S5)."""
 
+import attrs
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -68,7 +69,8 @@ def test_a_paused_call_goes_on_where_nobody_can_enter() -> None:
     ladder = Ladder(bounds_s=(1e-6, 2e-6), quanta_s=(1e-6, 1e-6, 1.0))
     policy = PLAS(ladder=ladder, beta=None)
     one = World(
-        Setup(
+        attrs.evolve(
+            world(8).setup,
             policy=policy,
             ranking=policy.ranking(1_000),
             limits=StepLimits(
@@ -76,11 +78,7 @@ def test_a_paused_call_goes_on_where_nobody_can_enter() -> None:
             ),
             costs=CostModel(step_ns=1_000, prefill_ns=40, decode_ns=100),
             device_blocks=8,
-            host_blocks=0,
             block_tokens=1,
-            shares_blocks=True,
-            caches_prefixes=False,
-            retains_prefixes=False,
         )
     )
     paused = one.submit(one.open("paused"), prompt=[0] * 3, max_tokens=5)
