@@ -149,7 +149,7 @@ class Picture:
                 break
             if call_id == self.turned_away:
                 is_full = True
-            if is_full and not self.returns(call_id):
+            if is_full and not self.is_entitled(call_id):
                 continue
             reached.append(call_id)
             if call_id not in self.admitted:
@@ -157,10 +157,17 @@ class Picture:
                 is_behind |= self.calls[call_id].is_reserved
         return reached
 
-    def returns(self, call_id: int) -> bool:
-        """Say whether a call was returning, and still is, unless it was admitted."""
-        is_left = self.calls[call_id].order in self.line.returning
-        return self.seen[call_id].is_returning and (call_id in self.admitted or is_left)
+    def is_entitled(self, call_id: int) -> bool:
+        """Say whether a call may have room whatever programs retain.
+
+        It waited for long, or was returning, and still is unless it was admitted.
+        """
+        call, before = self.calls[call_id], self.seen[call_id]
+        if call.is_promoted or before.is_reserved or call_id in self.reserved:
+            return True
+        is_admitted = call_id in self.admitted
+        is_left = call.order in self.retention.held or call.state is CallState.SWAPPED
+        return before.is_returning and (is_admitted or call.is_resident or is_left)
 
     def slots_taken_at(self, call_id: int) -> int:
         """Return how many calls held slots when a call was tried."""
@@ -182,7 +189,8 @@ class Picture:
             is_resident=call.is_resident,
             is_reserved=call.is_reserved,
             is_recomputing=call.is_recomputing,
-            is_returning=call.order in self.line.returning,
+            is_returning=call.state is not CallState.WAITING
+            or call.order in self.retention.held,
             computed=call.computed,
             new=len(call.tokens) - call.computed,
             remaining=call.remaining,

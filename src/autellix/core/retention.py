@@ -74,16 +74,13 @@ class Retention:
         """Let a call that joins the line retain what it finds.
 
         Returns:
-            Whether it is returning: what it needs is here.
+            Whether it is *entitled*: no newcomer, or preferred to what others retain.
         """
-        if call.state is not CallState.WAITING:
-            return True
-        if not self._blocks.retains_prefixes:
-            return False
-        found = self._blocks.find(call)
-        if _is_returning(call, found):
-            self._retain(call.order, found.nodes)
-        return call.order in self.held
+        if self._blocks.retains_prefixes and call.state is CallState.WAITING:
+            found = self._blocks.find(call)
+            if _is_returning(call, found):
+                self._retain(call.order, found.nodes)
+        return self.is_entitled(call)
 
     def leave(self, call: Call) -> None:
         """Take note that a call leaves the line, or its place in it."""
@@ -124,12 +121,17 @@ class Retention:
 
         One that others have computed enough for by now is returning from here on.
         """
-        if not self._blocks.retains_prefixes or call.state is not CallState.WAITING:
+        if not self._blocks.retains_prefixes or self.is_entitled(call):
             return False
-        if call.order not in self.held and _is_returning(call, found):
+        if _is_returning(call, found):
             self._retain(call.order, found.nodes)
-            self._line.join_returning(call.order)
+            self._line.join_entitled(call.order)
         return call.order not in self.held
+
+    def is_entitled(self, call: Call) -> bool:
+        """Say whether a call of the line may have room whatever programs retain."""
+        is_waiting = call.state is CallState.WAITING
+        return not is_waiting or call.is_preferred or call.order in self.held
 
     def lacks(self, call: Call, found: Found, least_level: int) -> int:
         """Return how many blocks a newcomer lacks to begin; 0 or less: none.
@@ -177,7 +179,7 @@ class Retention:
 
     def _frees(self, node: Node) -> bool:
         """Say whether letting go of a node once makes room in the pool."""
-        return node.retained == 1 and node in self._blocks.pool.retained
+        return _is_of_one(node) and node in self._blocks.pool.retained
 
     def _lose_last(self) -> None:
         """Let the last in the order lose what they retain, until something can go.
@@ -185,7 +187,10 @@ class Retention:
         Whose blocks all are retained by others too, or in use, loses nothing by that.
         """
         for order in reversed(self._orders):
-            if any(map(self._frees, reversed(self.held[order]))):
+            own = takewhile(
+                _is_of_one, reversed(self.held[order])
+            )  # the end of a chain
+            if any(map(self._frees, own)):
                 self._lose(order)
                 return
         while self._orders and not self._blocks.pool.cached:
@@ -193,7 +198,12 @@ class Retention:
 
     def _lose(self, order: Order) -> None:
         self._release(order)
-        self._line.leave_returning(order)
+        if order in self._line and not self._line[order].is_preferred:
+            self._line.leave_entitled(order)
+
+
+def _is_of_one(node: Node) -> bool:
+    return node.retained == 1
 
 
 def _is_returning(call: Call, found: Found) -> bool:

@@ -87,7 +87,7 @@ class Round:
             if running is not None and (place is None or running.order < place):
                 self._continue_before(place)
             elif place is not None and self._has_lost(place):
-                at += 1  # preempted again, in this pass, or no longer returning
+                at += 1  # preempted again, in this pass, or no longer entitled
             elif place is not None:
                 admitted = self._try(line[place])
                 if scope is not self._scope(scope):
@@ -101,18 +101,17 @@ class Round:
 
     def _has_lost(self, place: Order) -> bool:
         """Say whether a call has lost in this pass what it was to be tried for."""
-        line = self.books.line
-        if place not in line or self.newcomer is None:
-            return place not in line
-        is_waiting = line[place].state is CallState.WAITING
-        return is_waiting and place not in self.books.retention.held
+        line, retention = self.books.line, self.books.retention
+        if place not in line:
+            return True
+        return self.newcomer is not None and not retention.is_entitled(line[place])
 
     def _scope(self, scope: Sequence[Order]) -> Sequence[Order]:
         """Return which calls of the line are still tried; ``scope`` were so far."""
         line = self.books.line
         if scope is line.all and self.newcomer is not None:
-            scope = line.returning
-        is_open = scope is line.all or scope is line.returning
+            scope = line.entitled
+        is_open = scope is line.all or scope is line.entitled
         return line.paused if is_open and self._is_behind_reservation else scope
 
     # -- calls that run ----------------------------------------------------------
@@ -213,12 +212,10 @@ class Round:
 
     def _has_no_room(self, call: Call, found: Found) -> bool:
         """Say whether programs retain too much for ``call`` to begin (rule K7)."""
-        if call.is_promoted or call.is_reserved or self._is_alone():
+        blocks, retention = self.books.blocks, self.books.retention
+        if self._is_alone() or not retention.is_newcomer(call, found):
             return False
         least = call.level + self.limits.hysteresis_levels
-        blocks, retention = self.books.blocks, self.books.retention
-        if not retention.is_newcomer(call, found):
-            return False
         lacking = retention.lacks(call, found, least)
         if lacking > 0 and blocks.pool is blocks.device:
             worse = (c for c in self._residents_after() if c.level >= least)

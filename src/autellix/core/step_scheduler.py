@@ -225,33 +225,25 @@ class StepScheduler:
         books = self.books
         floor_ns = books.ranking.first_quantum_ns
         books.fairness.look(floor_ns, now_ns)
-        while self.may_promote:
+        while self.may_promote():
             clock = books.fairness.take_starving(floor_ns, now_ns)
             if clock is None:
                 return
-            starving = [
-                call
-                for call in clock.calls.values()
-                if call.level > 0 and call.order in books.line
-            ]
-            for call in sorted(starving, key=lambda call: call.order):
-                if self.may_promote:
+            for call in sorted(clock.calls.values(), key=lambda call: call.order):
+                if self.may_promote() and call.level > 0 and call.order in books.line:
                     books.promote(call, now_ns)
 
-    @property
     def may_promote(self) -> bool:
-        """Whether there is room for one more call of a program that starves (Q3)."""
-        beta, books = self.books.policy.beta, self.books
-        if beta is None:
-            return False
-        return books.promoted < most_promoted(len(books.running), beta)
+        """Say whether one more call of a program that starves has room (Q3)."""
+        beta, running = self.books.policy.beta, len(self.books.running)
+        return beta is not None and self.books.promoted < most_promoted(running, beta)
 
     def next_promotion_ns(self) -> int | None:
         """Return when a program may be promoted at the earliest; None: not by waiting.
 
         Where as many are as may be, another has to end first.
         """
-        return self.books.fairness.next_due_ns() if self.may_promote else None
+        return self.books.fairness.next_due_ns() if self.may_promote() else None
 
     # -- what happened -----------------------------------------------------------
 

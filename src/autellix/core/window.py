@@ -107,7 +107,7 @@ def _steps_to_news(
     if not blocks.caches_prefixes:
         return most
     line, size, steps = books.line, blocks.block_tokens, most
-    places = {*line.all[: limits.lookahead], *line.returning[: limits.lookahead]}
+    places = {*line.all[: limits.lookahead], *line.entitled[: limits.lookahead]}
     tried = (line[place].lease.found for place in places)
     awaited = {id(found[-1]) for found in tried if found}
     for call in calls:

@@ -87,7 +87,7 @@ class Ordering:
         request = self._requests[call.call_id]
         if request.status.name != "RUNNING":
             return False  # aborted while a step is under way: vLLM has it no more
-        if self._follower.may_promote and self._starves(call):
+        if self._follower.may_promote() and self._starves(call):
             return False  # without a slot it might be promoted in the next round
         can_free = getattr(self._scheduler, "_request_blocks_can_be_freed", None)
         return can_free is None or bool(can_free(request))
