@@ -210,18 +210,25 @@ class KVBlocks:
         """Take everything back; full blocks stay findable and go to the host (K5)."""
         lease = call.lease
         there = [node for node in lease.chain if node.host is not None]
-        for node in there:  # or writing the rest of the chain could evict them
-            self.host.reference(node)
-        room = self.host.available
-        for node, block in zip(lease.chain, lease.blocks, strict=False):
-            if node.host is None and node.is_indexed and room > 0:
-                self.host.write(node, block)
-                room -= 1
-        for node in reversed(there):
-            self.host.unreference(node)
+        room = self.host.free + len(self.host.cached)
+        if len(lease.chain) <= room:
+            self.host.touch(there)  # so that others are evicted, if any
+            self._copy_to_host(lease, len(lease.chain))
+        else:
+            for node in there:  # or writing the rest could evict them
+                self.host.reference(node)
+            self._copy_to_host(lease, self.host.available)
+            for node in reversed(there):
+                self.host.unreference(node)
         self.device.release(lease)
         self.host.give_up(lease)
         lease.found = []
+
+    def _copy_to_host(self, lease: Lease, most: int) -> None:
+        for node, block in zip(lease.chain, lease.blocks, strict=False):
+            if node.host is None and node.is_indexed and most > 0:
+                self.host.write(node, block)
+                most -= 1
 
     def drop(self, call: Call) -> None:
         """Take the device blocks back; what is not found again is recomputed."""
@@ -257,18 +264,22 @@ class KVBlocks:
 
     # -- retaining (K7) ----------------------------------------------------------
 
-    def retain(self, node: Node) -> None:
-        """Evict ``node`` after all that nobody retains."""
-        self.device.retain(node)
-        self.host.retain(node)
-        node.retained += 1
+    def retain(self, chain: Sequence[Node]) -> None:
+        """Evict a chain after all that nobody retains."""
+        device, host = self.device, self.host
+        for node in reversed(chain):
+            device.retain(node)
+            host.retain(node)
+            node.retained += 1
 
-    def let_go(self, node: Node) -> None:
+    def let_go(self, chain: Sequence[Node]) -> None:
         """Undo ``retain``."""
-        node.retained -= 1
-        if not node.retained:
-            self.device.let_go(node)
-            self.host.let_go(node)
+        device, host = self.device, self.host
+        for node in reversed(chain):
+            node.retained -= 1
+            if not node.retained:
+                device.let_go(node)
+                host.let_go(node)
 
     # -- plan by plan ------------------------------------------------------------
 

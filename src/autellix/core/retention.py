@@ -166,16 +166,14 @@ class Retention:
             return
         self.held[order] = nodes
         insort(self._orders, order)
-        for node in reversed(nodes):
-            self._blocks.retain(node)
+        self._blocks.retain(nodes)
 
     def _release(self, order: Order) -> None:
         nodes = self.held.pop(order, None)
         if nodes is None:
             return
         del self._orders[bisect_left(self._orders, order)]
-        for node in reversed(nodes):
-            self._blocks.let_go(node)
+        self._blocks.let_go(nodes)
 
     def _frees(self, node: Node) -> bool:
         """Say whether letting go of a node once makes room in the pool."""

@@ -82,11 +82,12 @@ class Tier:
 
     def retain(self, node: Node) -> None:
         """Count a node as retained, if it is idle: the most recently used of them."""
-        if node in self.cached:
+        if node.retained:
+            if node in self.retained:
+                self.retained.move_to_end(node)
+        elif node in self.cached:
             del self.cached[node]
             self.retained[node] = None
-        elif node in self.retained:
-            self.retained.move_to_end(node)
 
     def let_go(self, node: Node) -> None:
         """Undo ``retain``: nobody retains the node any more."""
