@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from autellix.core.call import Call, CallState
-from autellix.core.kv_blocks import Found, KVBlocks
+from autellix.core.found import Found
+from autellix.core.kv_blocks import KVBlocks
 from autellix.core.kv_invariants import broken_in_blocks
 from autellix.core.plan import Plan
 from autellix.core.prefix_tree import Lease

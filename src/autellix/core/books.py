@@ -36,7 +36,8 @@ from autellix.core.waiting import WaitingLine, WaitLedger
 
 if TYPE_CHECKING:
     from autellix.core.facts import Fact
-    from autellix.core.kv_blocks import Found, KVBlocks
+    from autellix.core.found import Found
+    from autellix.core.kv_blocks import KVBlocks
     from autellix.core.ranking import Placement, Policy, Ranking
     from autellix.core.records import CallSpec
 

@@ -7,12 +7,12 @@ in the very round in which its content is copied out.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from autellix.core.call import CallState
 from autellix.core.device_tier import DeviceTier
+from autellix.core.found import NOTHING_FOUND, Found, on_device
 from autellix.core.host_tier import HostTier, count_with_host
 from autellix.core.prefix_tree import Node, PrefixTree, Slot, held
 from autellix.errors import InvariantError
@@ -30,27 +30,6 @@ class Copies(NamedTuple):
     to_host: Sequence[BlockCopy]
     to_device: Sequence[BlockCopy]
     within_device: Sequence[BlockCopy]
-
-
-class Found(NamedTuple):
-    """What a call without device blocks can start from.
-
-    Attributes:
-        nodes: Index nodes: ``device`` of them on the engine, the rest in the host tier.
-        device: How many of ``nodes`` are on the engine.
-        idle: How many of those nobody references: they are found, and available.
-        private: Host blocks only this call knows (it was swapped out).
-        tokens: Tokens they hold together.
-    """
-
-    nodes: Sequence[Node]
-    device: int
-    idle: int
-    private: Sequence[int]
-    tokens: int
-
-
-NOTHING_FOUND = Found((), 0, 0, (), 0)
 
 
 class KVBlocks:
@@ -112,12 +91,17 @@ class KVBlocks:
         lease = call.lease
         if call.state is CallState.SWAPPED:
             chain, private = lease.host_chain, lease.host_private
-            return Found(chain, *self._on_device(chain), private, call.computed)
+            return Found(
+                chain,
+                *on_device(chain, shares_blocks=self.shares_blocks),
+                private,
+                call.computed,
+            )
         if not self.caches_prefixes:
             return NOTHING_FOUND
         limit = (len(call.tokens) - 1) // self.block_tokens
         self.tree.extend_match(lease.found, call.tokens, limit)
-        device, idle = self._on_device(lease.found)
+        device, idle = on_device(lease.found, shares_blocks=self.shares_blocks)
         end = len(lease.found)
         if self.host.moving or not self.shares_blocks:  # else all can be read
             end = device
@@ -316,18 +300,6 @@ class KVBlocks:
                 self.host.give(held(gone.host).block)
                 gone.host = None
 
-    def _on_device(self, chain: Sequence[Node]) -> tuple[int, int]:
-        """Return how many nodes of a chain are there, and how many of them are idle.
-
-        Where calls share blocks, whoever holds a node holds all above it, and leaves
-        are evicted first: along a chain nodes are held, then idle, then absent.
-        """
-        if not self.shares_blocks:
-            return _count_on_device(chain)
-        there = bisect_left(chain, x=True, key=_is_absent)
-        in_use = bisect_left(chain, x=True, hi=there, key=_is_idle)
-        return there, there - in_use
-
     def _swappable_chain(self, call: Call) -> Sequence[Node]:
         full = call.computed // self.block_tokens
         kept = []
@@ -336,23 +308,3 @@ class KVBlocks:
                 break
             kept.append(node)
         return kept
-
-
-def _count_on_device(nodes: Iterable[Node]) -> tuple[int, int]:
-    count = idle = 0
-    for node in nodes:
-        slot = node.device
-        if slot is None or slot.is_moving:
-            break
-        count += 1
-        if not slot.references:
-            idle += 1
-    return count, idle
-
-
-def _is_absent(node: Node) -> bool:
-    return node.device is None
-
-
-def _is_idle(node: Node) -> bool:
-    return not held(node.device).references

@@ -11,7 +11,8 @@ from autellix.core.records import PreemptionKind
 if TYPE_CHECKING:
     from autellix.core.call import Call
     from autellix.core.cost_model import CostModel
-    from autellix.core.kv_blocks import Found, KVBlocks
+    from autellix.core.found import Found
+    from autellix.core.kv_blocks import KVBlocks
 
 
 class Preemption:

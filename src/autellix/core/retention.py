@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from autellix.core.call import Call
-    from autellix.core.kv_blocks import Found, KVBlocks
+    from autellix.core.found import Found
+    from autellix.core.kv_blocks import KVBlocks
     from autellix.core.prefix_tree import Node
     from autellix.core.waiting import Order, WaitingLine
 

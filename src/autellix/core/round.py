@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from heapq import merge
 from itertools import takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import attrs
 
+from autellix.core.ahead import Ahead
 from autellix.core.call import Call, CallState
-from autellix.core.kv_blocks import Found
+from autellix.core.needs import Needs
 from autellix.core.records import WaitReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from autellix.core.books import Books
+    from autellix.core.found import Found
     from autellix.core.limits import StepLimits
     from autellix.core.preemption import Preemption
     from autellix.core.waiting import Order
-
-_order = attrgetter("order")
 
 
 @attrs.define(eq=False)
@@ -47,10 +46,9 @@ class Round:
     skipped: list[Call] = attrs.field(factory=list)
     newcomer: Call | None = None
     _kept: list[Call] = attrs.field(factory=list)
-    _ahead: list[Call] = attrs.field(factory=list)
-    _next: int = 0
+    _ahead: Ahead = attrs.field(init=False)
+    _needs: Needs = attrs.field(init=False)
     _budget: int = 0
-    _horizon: int = 1
     _misses: int = 0
     _short_of: WaitReason | None = None
     _is_closed: bool = False
@@ -59,11 +57,11 @@ class Round:
     def run(self, candidates: Sequence[Order]) -> None:
         """Decide; ``candidates`` are places in the line, best first, or the line."""
         books = self.books
-        self._horizon = self.limits.round_steps if self.is_decision else 1
-        self._ahead = books.running
-        self._ahead.sort(key=_order)
+        horizon = self.limits.round_steps if self.is_decision else 1
+        self._needs = Needs(books.blocks, horizon)
+        self._ahead = Ahead(books)
         decoders = [
-            1 for c in self._ahead if len(c.tokens) == c.computed + 1 and c.computed
+            1 for c in books.running if len(c.tokens) == c.computed + 1 and c.computed
         ]
         self._budget = self.limits.token_budget - len(decoders)
         self._pass(candidates)
@@ -82,7 +80,7 @@ class Round:
         scope = places
         at = 0
         while True:
-            running = self._ahead[self._next] if self._next < len(self._ahead) else None
+            running = self._ahead.first
             place = None if self._is_closed or at >= len(places) else places[at]
             if running is not None and (place is None or running.order < place):
                 self._continue_before(place)
@@ -118,9 +116,10 @@ class Round:
 
     def _continue_before(self, place: Order | None) -> None:
         """Let running calls go on, down to ``place`` in the order."""
-        ahead, at, kept, step = self._ahead, self._next, self._kept, self.step
+        ahead, at = self._ahead.running, self._ahead.next
+        kept, step = self._kept, self.step
         block_tokens = self.books.blocks.block_tokens
-        may_be_plain = self._horizon == 1
+        may_be_plain = self._needs.horizon == 1
         while at < len(ahead):
             call = ahead[at]
             if place is not None and place < call.order:
@@ -135,16 +134,16 @@ class Round:
                 kept.append(call)
                 step.append((call, 1))
             else:
-                self._next = at
+                self._ahead.next = at
                 self._continue(call)
-        self._next = at
+        self._ahead.next = at
 
     def _continue(self, call: Call) -> None:
         """Give a running call its tokens and blocks."""
         decodes = call.is_decoder
         if decodes:
             tokens = 1
-            upto = self._decode_upto(call, call.computed)
+            upto = self._needs.decode_upto(call, call.computed)
         else:
             tokens = min(len(call.tokens) - call.computed, self._budget)
             upto = call.computed + tokens
@@ -169,7 +168,7 @@ class Round:
 
         One that recomputes what it lost goes only where there is no other.
         """
-        behind = takewhile(lambda c: c.order > call.order, self._residents_after())
+        behind = takewhile(lambda c: c.order > call.order, self._ahead.residents())
         last = min(behind, key=attrgetter("is_recomputing"), default=call)
         self._evict(last, call)
         return last is not call
@@ -188,14 +187,14 @@ class Round:
         budget = self._budget + spare
         if budget < 1:
             return self._miss(call, WaitReason.TOKEN_BUDGET)
-        found = self._found(call)
+        found = self._needs.found(call)
         if self._has_no_room(call, found):
             self.newcomer = call
             self._short_of = WaitReason.BLOCKS
             self.books.waits.missed(call, WaitReason.BLOCKS, self.now_ns)
             return False
         tokens = min(len(call.tokens) - found.tokens, budget)
-        upto = self._upto(call, found, tokens)
+        upto = self._needs.upto(call, found, tokens)
         lacking = self.books.blocks.lacking(call, found, upto)
         victims = self._victims(call, giver, found, lacking)
         if victims is None:
@@ -206,7 +205,7 @@ class Round:
             self._pause(giver, call)
         upto = found.tokens + tokens
         if victims:  # that went to the host pool may have pushed out what was found
-            found = self._found(call)
+            found = self._needs.found(call)
         self._admit(call, found, upto)
         return True
 
@@ -218,38 +217,19 @@ class Round:
         least = call.level + self.limits.hysteresis_levels
         lacking = retention.lacks(call, found, least)
         if lacking > 0 and blocks.pool is blocks.device:
-            worse = (c for c in self._residents_after() if c.level >= least)
+            worse = (c for c in self._ahead.residents() if c.level >= least)
             lacking -= sum(len(c.lease.blocks) for c in worse)
         return lacking > 0
 
     def _admit(self, call: Call, found: Found, upto: int) -> None:
         """Admit and compute up to token ``upto``, or as far as the budget goes."""
         tokens = min(upto - found.tokens, self._budget)
-        upto = self._upto(call, found, tokens)
+        upto = self._needs.upto(call, found, tokens)
         self.books.admit(call, found, upto, self.now_ns)
         self.has_changed = True
         self._budget -= tokens
         self._kept.append(call)
         self.step.append((call, tokens))
-
-    def _found(self, call: Call) -> Found:
-        if call.state is CallState.PAUSED:
-            return Found((), 0, 0, (), call.computed)
-        return self.books.blocks.find(call)
-
-    def _upto(self, call: Call, found: Found, tokens: int) -> int:
-        """Return for how many tokens a candidate needs blocks."""
-        if call.is_recomputing:
-            return len(call.tokens)
-        if found.tokens and len(call.tokens) - found.tokens == 1:
-            return self._decode_upto(call, found.tokens)
-        return found.tokens + tokens
-
-    def _decode_upto(self, call: Call, computed: int) -> int:
-        """Return for how many tokens a decoder needs blocks until the next round."""
-        if call.is_recomputing:
-            return computed + 1
-        return computed + min(self._horizon, call.remaining)
 
     def _miss(self, call: Call, reason: WaitReason) -> bool:
         self._misses += 1
@@ -268,16 +248,15 @@ class Round:
         return False
 
     def _free_slots(self) -> int:
-        taken = len(self._kept) + len(self._ahead) - self._next
-        return self.limits.slots - taken
+        return self.limits.slots - len(self._kept) - len(self._ahead)
 
     def _is_alone(self) -> bool:
         return self._free_slots() == self.limits.slots
 
     def _slot_giver(self, call: Call) -> Call | None:
-        if not self.is_decision or self._next >= len(self._ahead):
+        last = self._ahead.last
+        if not self.is_decision or last is None:
             return None
-        last = self._ahead[-1]
         worse = last.level - call.level >= self.limits.hysteresis_levels
         return last if worse else None
 
@@ -288,7 +267,7 @@ class Round:
         if lacking <= 0:
             return []
         least = call.level + self.limits.hysteresis_levels
-        if not self.is_decision or self._worst_level_after() < least:
+        if not self.is_decision or self._ahead.worst_level() < least:
             return None
         worse = takewhile(
             lambda other: other.level >= least and other.order > call.order,
@@ -299,28 +278,7 @@ class Round:
     def _givers_first(self, giver: Call | None) -> Iterator[Call]:
         if giver is not None:
             yield giver
-        yield from (call for call in self._residents_after() if call is not giver)
-
-    def _worst_level_after(self) -> int:
-        """Return the level of the last call that ``_residents_after`` gives, or -1."""
-        levels = [c.level for c in self.books.preempted if c.is_resident]
-        if self._next < len(self._ahead):
-            levels.append(self._ahead[-1].level)
-        if self.books.line.paused:
-            levels.append(self.books.line.paused[-1][0])
-        return max(levels, default=-1)
-
-    def _residents_after(self) -> Iterator[Call]:
-        """Return the resident calls the pass has not kept, the last in order first."""
-        books = self.books
-        just_paused = [c for c in books.preempted if c.state is CallState.PAUSED]
-        return merge(
-            reversed(self._ahead[self._next :]),
-            (books.line[place] for place in reversed(books.line.paused)),
-            sorted(just_paused, key=_order, reverse=True),
-            key=_order,
-            reverse=True,
-        )
+        yield from (call for call in self._ahead.residents() if call is not giver)
 
     # -- preempting --------------------------------------------------------------
 
@@ -342,8 +300,7 @@ class Round:
             return
         if call.is_decoder:
             self._budget += 1
-        if call in self._ahead[self._next :]:
-            self._ahead.remove(call)
+        self._ahead.remove(call)
 
     def _force(self) -> None:
         """Let the first call go on, whatever it takes (rule S5)."""
@@ -352,11 +309,11 @@ class Round:
         whole = (call for call in paused if call.is_recomputing)
         call = next(whole, paused[0] if paused else line[line.all[0]])
         while True:
-            found = self._found(call)
+            found = self._needs.found(call)
             tokens = min(len(call.tokens) - found.tokens, self._budget)
-            upto = self._upto(call, found, tokens)
+            upto = self._needs.upto(call, found, tokens)
             if self.books.blocks.lacking(call, found, upto) <= 0:
                 break
-            self._evict(next(self._residents_after()), call)
+            self._evict(next(self._ahead.residents()), call)
         self._admit(call, found, found.tokens + tokens)
         self.books.running = self._kept

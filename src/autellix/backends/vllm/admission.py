@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from autellix.core.kv_blocks import Found, KVBlocks
+from autellix.core.kv_blocks import KVBlocks
 
 if TYPE_CHECKING:
     from autellix.core.call import Call
+    from autellix.core.found import Found
 
 
 class OutsideBlocks(KVBlocks):

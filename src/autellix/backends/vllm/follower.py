@@ -17,7 +17,7 @@ from autellix.backends.vllm.admission import Admitted, OutsideBlocks
 from autellix.backends.vllm.repeats import Repeats, repeats_of
 from autellix.core.call import CallState
 from autellix.core.facts import Promoted
-from autellix.core.kv_blocks import Found
+from autellix.core.found import Found
 from autellix.core.limits import StepLimits
 from autellix.core.plan import Plan
 from autellix.core.records import Outcome, PreemptionKind, WaitReason
