@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from autellix.config.plugins import balancer_from, policy_from
 from autellix.evaluation.alone import alone_s
+from autellix.evaluation.code_digest import code_digest
 from autellix.evaluation.lessons import Lessons
 from autellix.evaluation.point import Point, kind_of
 from autellix.evaluation.programs import (
@@ -104,17 +102,6 @@ async def serve_point(point: Point, engines: Sequence[Engine] | None = None) -> 
         timeline=None if recording is None else Timeline.of(recording.tracks.values()),
         lessons=None if seen.learned is None else Lessons.of(seen.learned),
     )
-
-
-@cache
-def code_digest(*patterns: str) -> str:
-    """Return a short name of the code in files of the package; of none, nothing."""
-    package = Path(__file__).parents[1]
-    paths = [path for pattern in patterns for path in sorted(package.glob(pattern))]
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12] if paths else ""
 
 
 def _size_s(point: Point) -> Callable[[TraceProgram], float]:
