@@ -280,25 +280,6 @@ def test_one_newcomer_is_turned_away_in_a_pass() -> None:
     assert one.books.retention.newcomer_id == late
 
 
-def test_who_waited_for_long_does_not_wait_behind_a_newcomer() -> None:
-    """A promoted call that is new itself is tried behind one (Q3)."""
-    for is_promoted in (True, False):
-        one = world(LEVELS)
-        aged = one.open("aged")
-        ran(one, aged, [9], takes_ns=2_000)
-        ran(one, one.open("away"), A)
-        one.submit(one.open("busy"), prompt=[1], max_tokens=9)
-        step(one)
-        late = one.submit(one.open("late"), prompt=C, max_tokens=1)
-        waits = one.submit(aged, prompt=[8], max_tokens=1)
-        if is_promoted:
-            one.books.promote(one.books.calls[waits], one.now_ns)
-            one.scheduler.take_facts()  # so that the laws look at the plan alone
-        one.plan()
-        assert not runs(one, late)
-        assert runs(one, waits) == is_promoted
-
-
 def test_a_newcomer_takes_from_programs_much_worse() -> None:
     """Rule S2's hysteresis holds for what is cached too."""
     for takes_ns, is_let_in in ((1, False), (2_000, True)):

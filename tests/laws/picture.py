@@ -94,6 +94,7 @@ class Picture:
         self.retention = scheduler.books.retention
         self.line = scheduler.books.line
         self.retained = dict(self.retention.held)
+        self.losses = self.retention.losses
         self.room = room_in(self.blocks)
         self.frees = freed_by(self.blocks, self.retained)
         nodes = [node for held in self.retained.values() for node in held]
@@ -149,7 +150,7 @@ class Picture:
                 break
             if call_id == self.turned_away:
                 is_full = True
-            if is_full and not self.is_entitled(call_id):
+            if is_full and not self.returns(call_id):
                 continue
             reached.append(call_id)
             if call_id not in self.admitted:
@@ -157,17 +158,16 @@ class Picture:
                 is_behind |= self.calls[call_id].is_reserved
         return reached
 
-    def is_entitled(self, call_id: int) -> bool:
-        """Say whether a call may have room whatever programs retain.
+    def returns(self, call_id: int) -> bool:
+        """Say whether a call was returning, and still is, unless it was admitted.
 
-        It waited for long, or was returning, and still is unless it was admitted.
+        Who is promoted or reserved joins the line anew, by what it finds then.
         """
         call, before = self.calls[call_id], self.seen[call_id]
-        if call.is_promoted or before.is_reserved or call_id in self.reserved:
-            return True
-        is_admitted = call_id in self.admitted
-        is_left = call.order in self.retention.held or call.state is CallState.SWAPPED
-        return before.is_returning and (is_admitted or call.is_resident or is_left)
+        joins = call_id in self.promoted | self.reserved
+        finds = joins and 2 * before.start.tokens >= len(call.tokens)
+        is_left = call.order in self.line.returning
+        return (before.is_returning or finds) and (call_id in self.admitted or is_left)
 
     def slots_taken_at(self, call_id: int) -> int:
         """Return how many calls held slots when a call was tried."""
@@ -189,8 +189,7 @@ class Picture:
             is_resident=call.is_resident,
             is_reserved=call.is_reserved,
             is_recomputing=call.is_recomputing,
-            is_returning=call.state is not CallState.WAITING
-            or call.order in self.retention.held,
+            is_returning=call.order in self.line.returning,
             computed=call.computed,
             new=len(call.tokens) - call.computed,
             remaining=call.remaining,

@@ -12,9 +12,8 @@ def check_retention(picture: Picture) -> None:
     """Check a plan against what was retained before it."""
     _check_lost(picture)
     _check_evictions(picture)
-    begun = {picture.order[call_id] for call_id in picture.admitted}
-    gone = set(picture.retained) - set(picture.retention.held) - begun
-    is_plain = not (picture.preempted or picture.may_be_forced or gone)
+    has_lost = picture.retention.losses > picture.losses
+    is_plain = not (picture.preempted or picture.may_be_forced or has_lost)
     if picture.is_round and is_plain and picture.blocks.retains_prefixes:
         _check_turned_away(picture)
         _check_newcomers(picture)
@@ -55,6 +54,8 @@ def _check_turned_away(picture: Picture) -> None:
     call, before = picture.calls[picture.turned_away], picture.seen[picture.turned_away]
     if start_of(picture.blocks, call) != before.start:
         return  # running calls grew into what it would have found
+    if any(picture.is_ahead(call.call_id, i) for i in picture.admitted):
+        return  # what these retained is retained no more
     assert call.state is before.state is CallState.WAITING
     assert not call.is_promoted
     assert not call.is_reserved
@@ -74,7 +75,7 @@ def _check_newcomers(picture: Picture) -> None:
         is_exempt = call_id in picture.reserved | picture.promoted or before.is_reserved
         if before.state is not CallState.WAITING or is_exempt or call.is_promoted:
             continue
-        if 2 * before.start.tokens >= len(call.tokens):
+        if before.is_returning or 2 * before.start.tokens >= len(call.tokens):
             continue
         if picture.turned_away is not None:
             assert picture.is_ahead(call_id, picture.turned_away), "admitted after it"

@@ -159,7 +159,7 @@ class Books:
 
     def join_line(self, call: Call) -> None:
         """Put a call without a slot in its place."""
-        self.line.add(call, is_entitled=self.retention.wait(call))
+        self.line.add(call, is_returning=self.retention.wait(call))
         if call.level > 0:
             self.fairness.add_starvable(call, self.ranking.first_quantum_ns)
 
@@ -274,7 +274,7 @@ class Books:
         self._leave_place(call)
         call.is_reserved = True
         self._reorder(call)
-        self.line.add(call, is_entitled=self.retention.wait(call))
+        self.line.add(call, is_returning=self.retention.wait(call))
         self.totals["reservations"] += 1
         self.facts.append(Reserved(**self._about(call, now_ns)))
 

@@ -118,11 +118,6 @@ class Call:
         return self.limit_tokens - len(self.tokens)
 
     @property
-    def is_preferred(self) -> bool:
-        """Whether it is to run next for having waited: promoted, or reserved for."""
-        return self.is_promoted or self.is_reserved
-
-    @property
     def is_resident(self) -> bool:
         """Whether its blocks are on the engine."""
         return self.state is CallState.RUNNING or self.state is CallState.PAUSED

@@ -169,12 +169,8 @@ def _in_retention(books: Books) -> Iterator[str]:
     if retention._orders != sorted(retention.held):
         yield f"{retention._orders} retain, {list(retention.held)} have something"
     resident = {o for o in line.all if line[o].state is not CallState.WAITING}
-    preferred = {o for o in line.all if line[o].is_promoted or line[o].is_reserved}
-    if line.entitled != sorted(waiting | resident | preferred) or waiting & resident:
-        yield (
-            f"{line.entitled} are entitled, {waiting} retain, {resident} have blocks "
-            f"and {preferred} waited for long"
-        )
+    if line.returning != sorted(waiting | resident) or waiting & resident:
+        yield f"{line.returning} return, {waiting} retain and {resident} have blocks"
     counts = Counter(node for nodes in retention.held.values() for node in nodes)
     for node in [*counts, *books.blocks.tree.nodes()]:
         if node.retained != counts[node]:

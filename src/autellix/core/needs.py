@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Needs:
-    """Asked of every call that a pass tries or lets go on; changes nothing.
+    """Asked of every call that a pass tries or lets go on.
 
     Attributes:
+        blocks: The engine's.
         horizon: Steps for which a decoder gets its blocks in advance.
     """
 

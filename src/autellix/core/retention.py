@@ -52,12 +52,14 @@ class Retention:
         held: What is retained, by the place in the order of the call that waits for it,
             or of the last one of a program between two calls.
         newcomer_id: The call that the last round turned away; None: none.
+        losses: How often somebody lost what it retained.
     """
 
     def __init__(self, blocks: KVBlocks, line: WaitingLine, most_ns: int) -> None:
         self.most_ns = most_ns
         self.held: dict[Order, Sequence[Node]] = {}
         self.newcomer_id: int | None = None
+        self.losses = 0
         self._blocks = blocks
         self._line = line
         self._orders: list[Order] = []
@@ -75,13 +77,16 @@ class Retention:
         """Let a call that joins the line retain what it finds.
 
         Returns:
-            Whether it is *entitled*: no newcomer, or preferred to what others retain.
+            Whether it is returning: what it needs is here.
         """
-        if self._blocks.retains_prefixes and call.state is CallState.WAITING:
-            found = self._blocks.find(call)
-            if _is_returning(call, found):
-                self._retain(call.order, found.nodes)
-        return self.is_entitled(call)
+        if call.state is not CallState.WAITING:
+            return True
+        if not self._blocks.retains_prefixes:
+            return False
+        found = self._blocks.find(call)
+        if _is_returning(call, found):
+            self._retain(call.order, found.nodes)
+        return call.order in self.held
 
     def leave(self, call: Call) -> None:
         """Take note that a call leaves the line, or its place in it."""
@@ -122,36 +127,39 @@ class Retention:
 
         One that others have computed enough for by now is returning from here on.
         """
-        if not self._blocks.retains_prefixes or self.is_entitled(call):
+        if not self._blocks.retains_prefixes or call.state is not CallState.WAITING:
             return False
-        if _is_returning(call, found):
+        if call.order not in self.held and _is_returning(call, found):
             self._retain(call.order, found.nodes)
-            self._line.join_entitled(call.order)
+            self._line.join_returning(call.order)
         return call.order not in self.held
-
-    def is_entitled(self, call: Call) -> bool:
-        """Say whether a call of the line may have room whatever programs retain."""
-        is_waiting = call.state is CallState.WAITING
-        return not is_waiting or call.is_preferred or call.order in self.held
 
     def lacks(self, call: Call, found: Found, least_level: int) -> int:
         """Return how many blocks a newcomer lacks to begin; 0 or less: none.
 
-        It may take what is free or cached for nobody, less what resident calls are
-        going to leave there, and what only those retain who stand from ``least_level``
-        on.
+        Beside the room there is, it may take what only those retain who stand from
+        ``least_level`` on.
         """
-        blocks, pool = self._blocks, self._blocks.pool
-        room = pool.free + len(pool.cached)
-        if pool is not blocks.device:
-            room -= blocks.device.total - blocks.device.available
-        there = sum(node in pool.cached for node in found.nodes)  # which it is to keep
-        lacking = blocks.blocks_for(len(call.tokens)) - len(found.nodes) + there - room
+        blocks, cached = self._blocks, self._blocks.pool.cached
+        there = sum(node in cached for node in found.nodes)  # which it is to keep
+        needed = blocks.blocks_for(len(call.tokens)) - len(found.nodes) + there
+        lacking = needed - self.room()
         for order in reversed(self._orders):
             if lacking <= 0 or order[0] < least_level:
                 break
             lacking -= sum(map(self._frees, self.held[order]))
         return lacking
+
+    def room(self) -> int:
+        """Return how many blocks of the pool are free or cached for nobody.
+
+        Less what resident calls are going to leave there.
+        """
+        blocks, pool = self._blocks, self._blocks.pool
+        room = pool.free + len(pool.cached)
+        if pool is not blocks.device:
+            room -= blocks.device.total - blocks.device.available
+        return room
 
     def next_expiry_ns(self) -> int | None:
         """Return when time alone may make room for a newcomer; None: none waits."""
@@ -186,9 +194,8 @@ class Retention:
         Whose blocks all are retained by others too, or in use, loses nothing by that.
         """
         for order in reversed(self._orders):
-            own = takewhile(
-                _is_of_one, reversed(self.held[order])
-            )  # the end of a chain
+            # Along a chain ever fewer retain its nodes, so its own are at the end.
+            own = takewhile(_is_of_one, reversed(self.held[order]))
             if any(map(self._frees, own)):
                 self._lose(order)
                 return
@@ -196,9 +203,9 @@ class Retention:
             self._lose(self._orders[-1])
 
     def _lose(self, order: Order) -> None:
+        self.losses += 1
         self._release(order)
-        if order in self._line and not self._line[order].is_preferred:
-            self._line.leave_entitled(order)
+        self._line.leave_returning(order)
 
 
 def _is_of_one(node: Node) -> bool:

@@ -33,6 +33,8 @@ class Round:
         has_changed: Somebody was admitted or preempted.
         skipped: Calls to be looked at again when room may have to be kept for them.
         newcomer: The first call that what programs retain left no room for (rule K7).
+        least_room: With less room than this a newcomer that was tried before that one,
+            and lacked blocks, would be turned away too; None: there is no such.
     """
 
     books: Books
@@ -45,6 +47,7 @@ class Round:
     has_changed: bool = False
     skipped: list[Call] = attrs.field(factory=list)
     newcomer: Call | None = None
+    least_room: int | None = None
     _kept: list[Call] = attrs.field(factory=list)
     _ahead: Ahead = attrs.field(init=False)
     _needs: Needs = attrs.field(init=False)
@@ -85,7 +88,7 @@ class Round:
             if running is not None and (place is None or running.order < place):
                 self._continue_before(place)
             elif place is not None and self._has_lost(place):
-                at += 1  # preempted again, in this pass, or no longer entitled
+                at += 1  # preempted again, in this pass, or no longer returning
             elif place is not None:
                 admitted = self._try(line[place])
                 if scope is not self._scope(scope):
@@ -99,17 +102,18 @@ class Round:
 
     def _has_lost(self, place: Order) -> bool:
         """Say whether a call has lost in this pass what it was to be tried for."""
-        line, retention = self.books.line, self.books.retention
-        if place not in line:
-            return True
-        return self.newcomer is not None and not retention.is_entitled(line[place])
+        line = self.books.line
+        if place not in line or self.newcomer is None:
+            return place not in line
+        is_waiting = line[place].state is CallState.WAITING
+        return is_waiting and place not in self.books.retention.held
 
     def _scope(self, scope: Sequence[Order]) -> Sequence[Order]:
         """Return which calls of the line are still tried; ``scope`` were so far."""
         line = self.books.line
         if scope is line.all and self.newcomer is not None:
-            scope = line.entitled
-        is_open = scope is line.all or scope is line.entitled
+            scope = line.returning
+        is_open = scope is line.all or scope is line.returning
         return line.paused if is_open and self._is_behind_reservation else scope
 
     # -- calls that run ----------------------------------------------------------
@@ -188,7 +192,8 @@ class Round:
         if budget < 1:
             return self._miss(call, WaitReason.TOKEN_BUDGET)
         found = self._needs.found(call)
-        if self._has_no_room(call, found):
+        slack = self._slack(call, found)
+        if slack is not None and slack < 0:
             self.newcomer = call
             self._short_of = WaitReason.BLOCKS
             self.books.waits.missed(call, WaitReason.BLOCKS, self.now_ns)
@@ -198,6 +203,9 @@ class Round:
         lacking = self.books.blocks.lacking(call, found, upto)
         victims = self._victims(call, giver, found, lacking)
         if victims is None:
+            if slack is not None:
+                least_room = self.books.retention.room() - slack
+                self.least_room = max(least_room, self.least_room or least_room)
             return self._miss(call, WaitReason.BLOCKS)
         for victim in victims:
             self._evict(victim, call)
@@ -209,17 +217,22 @@ class Round:
         self._admit(call, found, upto)
         return True
 
-    def _has_no_room(self, call: Call, found: Found) -> bool:
-        """Say whether programs retain too much for ``call`` to begin (rule K7)."""
-        blocks, retention = self.books.blocks, self.books.retention
-        if self._is_alone() or not retention.is_newcomer(call, found):
-            return False
+    def _slack(self, call: Call, found: Found) -> int | None:
+        """Return how many blocks more than it needs are left for a newcomer (rule K7).
+
+        Less than 0: programs retain too much. None: that does not matter to ``call``.
+        """
+        if call.is_promoted or call.is_reserved or self._is_alone():
+            return None
         least = call.level + self.limits.hysteresis_levels
+        blocks, retention = self.books.blocks, self.books.retention
+        if not retention.is_newcomer(call, found):
+            return None
         lacking = retention.lacks(call, found, least)
         if lacking > 0 and blocks.pool is blocks.device:
             worse = (c for c in self._ahead.residents() if c.level >= least)
             lacking -= sum(len(c.lease.blocks) for c in worse)
-        return lacking > 0
+        return -lacking
 
     def _admit(self, call: Call, found: Found, upto: int) -> None:
         """Admit and compute up to token ``upto``, or as far as the budget goes."""

@@ -67,6 +67,7 @@ class StepScheduler:
         self.ranking_version = 0
         self._in_flight: Plan | None = None
         self._is_quiet = False
+        self._least_room: int | None = None
         self._steps_left_in_round = 0
         self._preemption = Preemption(blocks, costs)
         self._reserve: Sequence[Order] = ()
@@ -188,6 +189,7 @@ class StepScheduler:
             now_ns=now_ns,
             is_decision=is_round,
         )
+        losses = books.retention.losses
         decision.run(books.line.all if is_round else self._reserve)
         if is_round:
             books.waits.end_round(decision.short_of(), now_ns)
@@ -196,7 +198,9 @@ class StepScheduler:
         books.rejoin_preempted()
         if is_round and self.limits.round_steps > 1:
             self._reserve = list(books.line.paused)
-        self._is_quiet = not decision.has_changed
+        has_lost = books.retention.losses > losses  # which the next round may use
+        self._is_quiet = not decision.has_changed and not has_lost
+        self._least_room = decision.least_room
         return self._dispatch(decision, now_ns)
 
     def _turn_away(self, newcomer: Call | None, now_ns: int) -> None:
@@ -284,7 +288,14 @@ class StepScheduler:
             return None
         instants = (self.next_promotion_ns(), self._passed_over.next_due_ns())
         until_ns = min((ns for ns in instants if ns is not None), default=None)
-        return window_of(self.books, self.limits, self.costs, plan, until_ns=until_ns)
+        return window_of(
+            self.books,
+            self.limits,
+            self.costs,
+            plan,
+            until_ns=until_ns,
+            least_room=self._least_room,
+        )
 
     def commit_window(
         self,

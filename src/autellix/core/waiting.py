@@ -17,16 +17,16 @@ Order = tuple[int, ...]
 class WaitingLine:
     """Live calls without a slot, best first.
 
-    ``paused`` has those again that are resident, ``entitled`` those that may have room
-    whatever programs retain (rule K7), the resident ones among them. Sorted lists:
-    adding and removing is a binary search and a move of pointers, so that 10,000
-    waiting calls cost a round hardly more than 100.
+    ``paused`` has those again that are resident, ``returning`` those for which KV is
+    here (rule K7), the resident ones among them. Sorted lists: adding and removing is a
+    binary search and a move of pointers, so that 10,000 waiting calls cost a round
+    hardly more than 100.
     """
 
     def __init__(self) -> None:
         self.all: list[Order] = []
         self.paused: list[Order] = []
-        self.entitled: list[Order] = []
+        self.returning: list[Order] = []
         self._calls: dict[Order, Call] = {}
 
     def __len__(self) -> int:
@@ -41,13 +41,13 @@ class WaitingLine:
         """Say whether a call is at that place."""
         return order in self._calls
 
-    def add(self, call: Call, *, is_entitled: bool) -> None:
+    def add(self, call: Call, *, is_returning: bool) -> None:
         """Put a call in its place; its ``order`` must not change while it is here."""
         insort(self.all, call.order)
         if call.state is CallState.PAUSED:
             insort(self.paused, call.order)
-        if is_entitled:
-            self.join_entitled(call.order)
+        if is_returning:
+            self.join_returning(call.order)
         self._calls[call.order] = call
 
     def remove(self, call: Call) -> None:
@@ -55,18 +55,18 @@ class WaitingLine:
         del self.all[bisect_left(self.all, call.order)]
         if call.state is CallState.PAUSED:
             del self.paused[bisect_left(self.paused, call.order)]
-        self.leave_entitled(call.order)
+        self.leave_returning(call.order)
         del self._calls[call.order]
 
-    def join_entitled(self, order: Order) -> None:
+    def join_returning(self, order: Order) -> None:
         """Take note that KV for the call that stands there is here."""
-        insort(self.entitled, order)
+        insort(self.returning, order)
 
-    def leave_entitled(self, order: Order) -> None:
-        """Take note that what was here for the call that stands there is lost."""
-        at = bisect_left(self.entitled, order)
-        if at < len(self.entitled) and self.entitled[at] == order:
-            del self.entitled[at]
+    def leave_returning(self, order: Order) -> None:
+        """Take note that what was here for a call is lost, if one stands there."""
+        at = bisect_left(self.returning, order)
+        if at < len(self.returning) and self.returning[at] == order:
+            del self.returning[at]
 
 
 class WaitLedger:

@@ -47,8 +47,19 @@ def window_of(
     plan: Plan,
     *,
     until_ns: int | None,
+    least_room: int | None,
 ) -> Window | None:
-    """Return the window that begins with ``plan``, None if it is a single step."""
+    """Return the window that begins with ``plan``, None if it is a single step.
+
+    Args:
+        books: The engine's calls, after the plan.
+        limits: Sizes of the batch and how rounds decide.
+        costs: What steps cost here.
+        plan: Whose steps are to be repeated.
+        until_ns: When somebody comes due.
+        least_room: With less room than this a newcomer that was tried would be turned
+            away (rule K7), so that others are tried instead.
+    """
     calls = [call for call, _ in plan.calls]
     if not calls or len(calls) != len(books.running):
         return None
@@ -64,11 +75,12 @@ def window_of(
     by_work = books.policy.charge is Charge.WORK
     if by_work:
         steps = min(steps, *(_steps_to_expiry(books, costs, c, steps) for c in calls))
-    steps = min(steps, _steps_with_blocks(books.blocks, calls))
+    spare = _spare_blocks(books, least_room)
+    steps = min(steps, _steps_with_blocks(books.blocks, calls, spare))
     is_ahead = books.line and books.line.all[0] < max(call.order for call in calls)
     if is_ahead and not _can_swap_all(books):
         return None
-    if is_ahead or books.retention.newcomer_id is not None:
+    if is_ahead or books.retention.newcomer_id is not None or least_room is not None:
         steps = min(steps, _steps_to_news(books, limits, calls, steps))
     if steps < 2:
         return None
@@ -79,15 +91,29 @@ def window_of(
     return Window(steps=steps, service_ns=service_ns, until_ns=until_ns)
 
 
-def _steps_with_blocks(blocks: KVBlocks, calls: list[Call]) -> int:
-    """Return for how many steps the blocks there are suffice, at least 1.
+def _spare_blocks(books: Books, least_room: int | None) -> int:
+    """Return how many blocks may be taken before others are decided on; -1: too many.
+
+    Who loses what it retains may be decided on anew, so retained blocks do not count.
+    """
+    device = books.blocks.device
+    spare = device.free + len(device.cached)
+    if least_room is None:
+        return spare
+    # What is taken may be a block that the newcomer found, and so cost it two.
+    return max(-1, min(spare, (books.retention.room() - least_room) // 2))
+
+
+def _steps_with_blocks(blocks: KVBlocks, calls: list[Call], spare: int) -> int:
+    """Return for how many steps ``spare`` blocks suffice, at least 1.
 
     In as many steps as a block has tokens every call takes one block; what is then left
     goes to those whose last block is full first.
     """
     size = blocks.block_tokens
-    device = blocks.device  # who loses what it retains may be decided on anew
-    rounds, left = divmod(device.free + len(device.cached), len(calls))
+    if spare < 0:
+        return 1
+    rounds, left = divmod(spare, len(calls))
     room = sorted(min(size, len(c.lease.blocks) * size - c.computed) for c in calls)
     return rounds * size + room[left]
 
@@ -107,7 +133,7 @@ def _steps_to_news(
     if not blocks.caches_prefixes:
         return most
     line, size, steps = books.line, blocks.block_tokens, most
-    places = {*line.all[: limits.lookahead], *line.entitled[: limits.lookahead]}
+    places = {*line.all[: limits.lookahead], *line.returning[: limits.lookahead]}
     tried = (line[place].lease.found for place in places)
     awaited = {id(found[-1]) for found in tried if found}
     for call in calls:
