@@ -6,7 +6,8 @@
 On simulated engines in virtual time. Interrupted and asked again, it goes on where it
 was; ``--jobs 0`` runs nothing and shows what there is. In the folder are
 ``results.jsonl`` (as ``autellix bench`` writes it), ``bounds.md`` (also printed) and
-``regret.png``.
+``regret.png``; those of engines that evict by use alone, ``--without-retention``, have
+that in their names.
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ def main() -> ExitCode:
     if results:
         command = shlex.join(["python", "-m", "benchmarks.gittins", *sys.argv[1:]])
         text = report(plan, results, command)
-        (typed.out / "bounds.md").write_text(text, encoding="utf-8")
+        suffix = "" if plan.retains_prefixes else "-without-retention"
+        path = typed.out / f"bounds{suffix}.md"
+        path.write_text(text, encoding="utf-8")
         print(text)
-        draw(plan, results, typed.out / "regret.png")
+        draw(plan, results, typed.out / f"regret{suffix}.png")
     return code
 
 
@@ -57,6 +60,7 @@ def plan_of(typed: argparse.Namespace) -> Plan:
         loads=typed.loads,
         seeds=typed.seeds,
         programs=typed.programs,
+        retains_prefixes=not typed.without_retention,
     )
 
 
@@ -73,6 +77,7 @@ def arguments(typed: Sequence[str]) -> argparse.Namespace:
     add("--loads", nargs="+", type=float, default=[0.7, 1.0, 1.3])
     add("--seeds", type=int, default=10)
     add("--programs", type=int, default=1_000, help="in each run; searches 0.3 of it")
+    add("--without-retention", action="store_true", help="evict by use alone")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time; 0: none")
     parsed = parser.parse_args(typed)
     if parsed.seeds < 2:

@@ -37,8 +37,7 @@ SEARCH: Final = "lats_hotpot"
 CHOSEN_ON: Final = ("bfcl_run", "lats_code", "tot_game24", "mooncake_conversation")
 REPORTED: Final = (CHAT, REACT, SEARCH, MIXED, ONE_NAME, "weka_turns", "miniswe")
 _MIX: Final = (CHAT, REACT, SEARCH)
-_ENGINE: Final = {"block_tokens": 32, "retains_prefixes": False}
-"""As engines are that know no programs: what was measured is of these."""
+_BLOCK_TOKENS: Final = 32
 _WIDE: Final = frozenset({SEARCH, "lats_code", "tot_game24"})
 _CHAINS: Final = frozenset({CHAT, REACT, "weka_turns", "miniswe", "bfcl_run"})
 _SAME_ON_CHAINS: Final = "plas"
@@ -76,6 +75,7 @@ class Plan:
         seeds: How many, paired; at least 2, for a warm start takes the model of another
             seed.
         programs: In each run.
+        retains_prefixes: Whether unfinished programs do (rule K7), on all engines.
     """
 
     traces: Path
@@ -83,6 +83,7 @@ class Plan:
     loads: Sequence[float]
     seeds: int = attrs.field(validator=attrs.validators.ge(2))
     programs: int
+    retains_prefixes: bool
     _workloads: Mapping[str, Workload] = attrs.field(init=False, eq=False)
     _setup: Setup = attrs.field(init=False, eq=False)
 
@@ -92,7 +93,11 @@ class Plan:
 
     @_setup.default
     def _one_engine(self) -> Setup:
-        return setup_from(_ENGINE, engines=1, path="engine")
+        options = {
+            "block_tokens": _BLOCK_TOKENS,
+            "retains_prefixes": self.retains_prefixes,
+        }
+        return setup_from(options, engines=1, path="engine")
 
     def first(self) -> dict[Run, Point]:
         """Return the runs that need no other to have been before."""

@@ -49,7 +49,14 @@ def plan(tmp_path: Path) -> Plan:
         trace = Trace(source="s", program_class=program_class, programs=[named])
         write_trace(tmp_path / f"{name}.jsonl.gz", trace)
     workloads = [CHAT, REACT, SEARCH, MIXED, ONE_NAME]
-    return Plan(traces=tmp_path, workloads=workloads, loads=[1.3], seeds=2, programs=40)
+    return Plan(
+        traces=tmp_path,
+        workloads=workloads,
+        loads=[1.3],
+        seeds=2,
+        programs=40,
+        retains_prefixes=True,
+    )
 
 
 def ran(run: Run, point: Point) -> Result:
