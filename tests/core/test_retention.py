@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from autellix.core.call import CallState
 from autellix.core.limits import StepLimits
 from autellix.core.records import WaitReason
+from autellix.core.round import Round
 from autellix.policies import FCFS, PLAS, Ladder, ProgramFCFS
 from tests.laws.setups import COSTS, Setup
 from tests.laws.world import World, next_token
@@ -261,6 +262,23 @@ def test_steps_together_end_where_a_newcomer_finds_its_prompt() -> None:
                 one.commit_window([1] * min(window.steps, 5))
         let_in_ns.append(one.now_ns)
     assert let_in_ns[0] == let_in_ns[1]
+
+
+def test_the_newcomer_with_least_to_spare_bounds_steps_together() -> None:
+    """Also where it would be turned away with less room than none (S10)."""
+    for first, second in ((0, 3), (3, 0)):
+        one = world()
+        scheduler = one.scheduler
+        decision = Round(
+            books=one.books,
+            limits=scheduler.limits,
+            preemption=scheduler._preemption,
+            now_ns=0,
+            is_decision=True,
+        )
+        for slack in (first, second):
+            decision._watch_room(one.books.retention.room() + slack)
+        assert decision.least_room == 0
 
 
 def test_one_newcomer_is_turned_away_in_a_pass() -> None:

@@ -102,7 +102,7 @@ class CallLoop(ABC):
                 self._end_faulty(self._scheduler)
                 # Whoever got a token or a result can act on it before the next plan.
                 await anyio.lowlevel.checkpoint()
-        except Exception as error:
+        except Exception as error:  # told as EngineLost
             self._failure = error
             self._end_all(self._scheduler, Outcome.FAILED)
             raise EngineLost(

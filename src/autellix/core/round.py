@@ -203,9 +203,7 @@ class Round:
         lacking = self.books.blocks.lacking(call, found, upto)
         victims = self._victims(call, giver, found, lacking)
         if victims is None:
-            if slack is not None:
-                least_room = self.books.retention.room() - slack
-                self.least_room = max(least_room, self.least_room or least_room)
+            self._watch_room(slack)
             return self._miss(call, WaitReason.BLOCKS)
         for victim in victims:
             self._evict(victim, call)
@@ -233,6 +231,14 @@ class Round:
             worse = (c for c in self._ahead.residents() if c.level >= least)
             lacking -= sum(len(c.lease.blocks) for c in worse)
         return -lacking
+
+    def _watch_room(self, slack: int | None) -> None:
+        """Note with how little room a newcomer that misses would be turned away."""
+        if slack is None:
+            return
+        least_room = self.books.retention.room() - slack
+        if self.least_room is None or least_room > self.least_room:
+            self.least_room = least_room
 
     def _admit(self, call: Call, found: Found, upto: int) -> None:
         """Admit and compute up to token ``upto``, or as far as the budget goes."""

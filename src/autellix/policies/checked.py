@@ -180,5 +180,5 @@ def _asked(
 ) -> object:
     try:
         return ask(*about)
-    except Exception as error:
+    except Exception as error:  # a policy's own: any
         raise PolicyFault(policy, asked, error) from error

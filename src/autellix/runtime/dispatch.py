@@ -174,7 +174,7 @@ class Dispatch:
         call.intake_ns = 0
         try:
             self._submit(call)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the call failed
             words = f"{failure}; it could not be sent again: {error}"
             call.error = CallFailed(words, engine=failure.engine)
             raise call.error from error
@@ -190,7 +190,7 @@ class Dispatch:
         self._ledger.submit(call)
         try:
             self._place(call)
-        except Exception:
+        except Exception:  # undone, and raised
             self._ledger.refuse(call)
             raise
 
@@ -244,7 +244,7 @@ class Dispatch:
             handle.calls -= 1
             self.lost(handle, error)
             return False
-        except Exception:
+        except Exception:  # undone, and raised
             handle.calls -= 1
             raise
         call.stream = stream

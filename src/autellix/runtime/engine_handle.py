@@ -116,7 +116,7 @@ class EngineHandle:
         """
         try:
             await self.engine.__aenter__()
-        except BaseException:
+        except BaseException:  # cancelled too: nobody waits on
             self.stopped.set()
             raise
         try:

@@ -137,7 +137,7 @@ class Events:
         for listener in self.listeners:
             try:
                 listener(event)
-            except Exception:
+            except Exception:  # a listener's own; logged
                 _logger.exception("event listener %r failed and was removed", listener)
                 self._remove(listener)
 
