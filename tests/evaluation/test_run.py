@@ -85,6 +85,15 @@ async def test_nothing_is_run_where_something_cannot_be(
     assert not at_home
 
 
+async def test_what_another_process_runs_is_not_run_twice(
+    store: Store, at_home: list[Point]
+) -> None:
+    """Started twice, the second says so at once."""
+    with store.alone(), pytest.raises(ConfigError, match="another process"):
+        await run_missing(POINTS, store, jobs=1, tell=lambda _: None)
+    assert not at_home
+
+
 async def test_cancelled_it_keeps_what_has_ended(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,8 +51,22 @@ def test_a_damaged_line_is_an_error_with_its_number(path: Path) -> None:
         Store.open(path)
 
 
+def test_two_do_not_add_to_one_file_at_a_time(path: Path) -> None:
+    """Both would run the same; who only looks may, and so may the next one."""
+    store = Store.open(path)
+    with store.alone():
+        with pytest.raises(ConfigError, match="another process adds results to it"):
+            Store.open(path)
+        with pytest.raises(ConfigError, match="another folder"), store.alone():
+            pass
+        store.add(result(POINTS[2], [row(1.0)]))
+        assert not Store.open(path, to_add=False).missing(POINTS)
+    with Store.open(path).alone():
+        pass
+
+
 def test_a_later_line_of_a_point_counts(path: Path) -> None:
-    """Two sweeps into one file do no harm."""
+    """Two sweeps into one file, one after the other, do no harm."""
     Store.open(path).add(result(POINTS[0], [row(9.0)]))
     (found,) = Store.open(path).of(POINTS[:1])
     assert found.rows[0].latency_s == 9.0

@@ -62,7 +62,8 @@ async def run_missing(
     Points of simulated engines run in processes of their own, those of other engines
     here, one at a time, before them. Cancelled, what runs is given up and what has
     ended stays. What cannot be run is found before anything is: that is a
-    ``ConfigError`` or a ``TraceError``. A run that fails does not stop the others.
+    ``ConfigError`` or a ``TraceError``, and so is it where another process adds to the
+    store. A run that fails does not stop the others.
 
     Args:
         points: Those with a result are not run again.
@@ -73,20 +74,21 @@ async def run_missing(
     Returns:
         What is to be said of each run that failed.
     """
-    missing = store.missing(points)
-    await check_points(missing)
-    progress = _Progress(points=points, store=store, tell=tell)
-    for point in missing:
-        if not point.setup.is_virtual:
-            try:
-                progress.add(await serve_point(point))
-            except AutellixError as error:
-                progress.failures.append(f"{_name(point)}: {error}")
-    to_do = iter([point for point in missing if point.setup.is_virtual])
-    async with Tasks() as tasks:
-        for number in range(jobs):
-            tasks.start_soon(_run_all, to_do, progress, name=f"worker {number}")
-    return progress.failures
+    with store.alone():
+        missing = store.missing(points)
+        await check_points(missing)
+        progress = _Progress(points=points, store=store, tell=tell)
+        for point in missing:
+            if not point.setup.is_virtual:
+                try:
+                    progress.add(await serve_point(point))
+                except AutellixError as error:
+                    progress.failures.append(f"{_name(point)}: {error}")
+        to_do = iter([point for point in missing if point.setup.is_virtual])
+        async with Tasks() as tasks:
+            for number in range(jobs):
+                tasks.start_soon(_run_all, to_do, progress, name=f"worker {number}")
+        return progress.failures
 
 
 async def check_points(points: Sequence[Point]) -> None:

@@ -6,16 +6,21 @@ Results that are published lie packed beside it, and are read with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import attrs
 
 from autellix.errors import ConfigError
 from autellix.evaluation.result import Result
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from autellix.evaluation.point import Point
@@ -46,7 +51,8 @@ class Store:
                 one that another process adds to.
 
         Raises:
-            ConfigError: It cannot be read or written, or a line tells no result.
+            ConfigError: It cannot be read or written, a line tells no result, or it is
+                to be added to and another process does so.
         """
         store = cls(path)
         try:
@@ -59,6 +65,17 @@ class Store:
         store._take_all(path, content)
         store._bytes = len(content)
         return store
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from adding to the file, or all would run the same.
+
+        That another does so is a ``ConfigError``. A process that is killed keeps nobody
+        from it; on Windows none does.
+        """
+        with self.path.open("ab") as file:
+            self._lock(file)
+            yield
 
     def add(self, result: Result) -> None:
         """Write a result; it is on the disk when this returns."""
@@ -115,12 +132,29 @@ class Store:
     def _begun(self) -> bytes:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:  # also: fail now, if it cannot be written
+            self._lock(file)  # what another is writing is no end left by an interrupt
             file.seek(0)
             content = file.read()
             whole = _whole_lines(content)
             if len(whole) < len(content):
                 file.truncate(len(whole))
         return whole
+
+    def _lock(self, file: BinaryIO) -> None:
+        """Lock the file until ``file`` is closed, or this process ends.
+
+        Raises:
+            ConfigError: Another process has.
+        """
+        if sys.platform == "win32":
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{self.path}: another process adds results to it: let it end, or take "
+                "another folder"
+            ) from error
 
     def _there(self) -> bytes:
         return _whole_lines(self.path.read_bytes()) if self.path.exists() else b""
