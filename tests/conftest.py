@@ -6,7 +6,12 @@ needs another loop, as the virtual-time one, overrides the ``anyio_backend`` fix
 
 Hypothesis: ``ci`` is the default, draws the same examples in every run and has no
 deadline; ``--hypothesis-profile=thorough`` draws new ones, and many more of them.
+
+Ctrl-C: what a shell starts in the background ignores it, and so would the programs that
+tests start and interrupt.
 """
+
+import signal
 
 import pytest
 from hypothesis import settings
@@ -20,6 +25,10 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("ci")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
