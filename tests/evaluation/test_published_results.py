@@ -10,7 +10,10 @@ from autellix.evaluation.table import report
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = ROOT.parent / "shared" / "traces"
-PUBLISHED = [ROOT / "docs" / folder for folder in ("evaluation", "recordings")]
+PUBLISHED = [
+    ROOT / "docs" / folder
+    for folder in ("evaluation", "recordings", "without-retention")
+]
 
 
 @pytest.mark.slow
@@ -18,6 +21,7 @@ PUBLISHED = [ROOT / "docs" / folder for folder in ("evaluation", "recordings")]
     ("config", "folder"),
     [
         ("evaluation.toml", PUBLISHED[0]),
+        ("evaluation_without_retention.toml", PUBLISHED[2]),
         pytest.param(
             "evaluation_traces.toml",
             PUBLISHED[1],
