@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from autellix.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from matplotlib.axis import YAxis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which can be told apart whatever one's eyes see of colour.
@@ -45,3 +46,13 @@ def canvas(path: Path, *, size: tuple[float, float]) -> Iterator[Figure]:
     yield figure
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def set_log_scale(axis: YAxis) -> None:
+    """Make an axis logarithmic, with 20, 50, 100 at its ticks instead of powers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.axes.set_yscale("log")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

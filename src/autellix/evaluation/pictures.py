@@ -7,7 +7,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from autellix.evaluation.canvas import COLOURS, canvas
+from autellix.evaluation.canvas import COLOURS, canvas, set_log_scale
 from autellix.evaluation.measures import breakdown
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def _draw_loads(axes: Axes, setting: Setting, *, per_token: bool) -> None:
         title="mean latency by tokens generated" if per_token else "mean latency",
         xlabel="load, multiple of saturation",
         ylabel="s/token" if per_token else "seconds",
-        yscale="log",
     )
+    set_log_scale(axes.yaxis)
     axes.grid(alpha=0.3, which="both")
 
 
