@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 from autellix.errors import ConfigError
@@ -27,9 +26,7 @@ def main() -> None:
     path = parser.parse_args().folder / "results.jsonl"
     try:
         store = Store.open(path, to_add=False)
-        # A bench that runs would go on writing to a file that has gone.
-        with store.alone() if path.exists() else nullcontext():
-            store.pack()
+        store.pack()
     except ConfigError as error:
         sys.exit(str(error))
     print(f"{store.packed}: {store.packed.stat().st_size / 2**20:.1f} MiB")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -99,10 +99,15 @@ class Store:
         goes, unless somebody has added to it meanwhile.
 
         Raises:
-            ConfigError: There are none.
+            ConfigError: There are none, or another process adds to them: it would go on
+                writing to a file that has gone.
         """
         if not self._results:
             raise ConfigError(f"there are no results in {self.path.parent}")
+        with self.alone() if self.path.exists() else nullcontext():
+            self._pack()
+
+    def _pack(self) -> None:
         results = [self._results[key] for key in sorted(self._results)]
         lines = [
             attrs.evolve(result, point=result.point.without_folders()).to_line()
