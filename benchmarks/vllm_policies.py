@@ -92,6 +92,9 @@ class Still:
         """Stay."""
         return Placement(level, None)
 
+    def review(self, job: Job, age_ns: int, level: int) -> None:
+        """Stay."""
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         """Go to level 0, for good."""
         return Placement(0, None)

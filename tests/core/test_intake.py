@@ -13,11 +13,11 @@ from hypothesis.stateful import (
 )
 
 from autellix.core.intake import Intake, Leaving, passes_limit
-from autellix.core.ranking import InnerOrder, Policy
+from autellix.core.ranking import InnerOrder, Policy, Ranking
 from autellix.core.records import CallSpec, FairnessWindow, Job, ProgramDelta
 from autellix.core.starvation import is_starving
 from autellix.errors import InvariantError
-from autellix.policies import FCFS, PLAS, Ladder, ProgramFCFS
+from autellix.policies import FCFS, PLAS, AgeRow, Ladder, ProgramFCFS, Table
 
 NS = 1e-9
 LADDER = Ladder(bounds_s=(10 * NS, 100 * NS), quanta_s=(5 * NS, 50 * NS, 500 * NS))
@@ -224,20 +224,55 @@ def test_a_window_counts_only_if_no_sibling_waits() -> None:
     assert queue.next_change_ns() == 10
 
 
-def test_a_new_ranking_counts_for_those_who_come() -> None:
-    """Q4: nothing is sorted anew."""
+def test_a_new_ladder_counts_for_those_who_come() -> None:
+    """Q4: their quantum is of the ladder by which they came."""
     queue = intake()
     add(queue, spec(0, inherited_ns=10))
-    queue.update_ranking(Ladder.geometric(1.0, 2.0, 2))
+    queue.update_ranking(Ladder.geometric(1.0, 2.0, 2), 0)
     add(queue, spec(1, inherited_ns=10))
     assert take_all(queue, "a") == [1, 0]
+
+
+def test_what_is_learned_counts_for_those_who_wait() -> None:
+    """Q4: of many that came before anything was known, but not for who is promoted."""
+    queue = intake(PLAS(ladder=LADDER, beta=2.0))
+    add(queue, spec(0, 0, inherited_ns=10))
+    queue.advance(10)  # promoted
+    for call_id, inherited_ns in ((1, 0), (2, 20), (3, 40)):
+        add(queue, spec(call_id, call_id, inherited_ns=inherited_ns), now_ns=10)
+    row = AgeRow(starts_s=[0, 5 * NS, 30 * NS], levels=[2, 1, 0])
+    queue.update_ranking(Table(default=row, first_quantum_s=1.0), 11)
+    assert take_all(queue, "a", now_ns=11) == [0, 3, 2, 1]
+
+
+def test_who_is_learned_to_be_worse_may_starve() -> None:
+    """Q3: it waited on level 0, where nobody does; and the other way round."""
+    queue = intake(PLAS(ladder=LADDER, beta=2.0))
+    add(queue, spec(0))
+    table = Table(default=AgeRow(starts_s=[0], levels=[1]), first_quantum_s=50 * NS)
+    queue.update_ranking(table, 30)
+    assert queue.next_change_ns() == 2 * 50
+    queue.update_ranking(
+        attrs.evolve(table, default=AgeRow(starts_s=[0], levels=[0])), 40
+    )
+    assert queue.next_change_ns() is None
+
+
+def test_what_learning_leaves_behind_is_thrown_away() -> None:
+    """A call has one entry, however often it is moved."""
+    queue = intake()
+    add(queue, spec(0))
+    for n in range(9):
+        table = Table(default=AgeRow(starts_s=[0], levels=[n % 2]))
+        queue.update_ranking(table, 0)
+    assert [len(heap) for heap in queue._lanes._heaps.values()] == [1]
 
 
 def test_a_larger_first_quantum_puts_starvation_off() -> None:
     """Q3: the floor of T is that of the ranking in use."""
     queue = intake(PLAS(ladder=LADDER, beta=2.0))
     add(queue, spec(0, inherited_ns=10))
-    queue.update_ranking(Ladder(bounds_s=(NS,), quanta_s=(20 * NS, NS)))
+    queue.update_ranking(Ladder(bounds_s=(NS,), quanta_s=(20 * NS, NS)), 0)
     queue.advance(10)
     assert queue.next_change_ns() == 40
     queue.advance(40)
@@ -251,7 +286,7 @@ def test_a_smaller_first_quantum_brings_starvation_forward() -> None:
     add(queue, spec(1, 1, inherited_ns=10, window=FairnessWindow(ran_ns=20)))
     add(queue, spec(2, 2, inherited_ns=10))
     queue.sent(2, now_ns=1)
-    queue.update_ranking(Ladder(bounds_s=(NS,), quanta_s=(2 * NS, NS)))
+    queue.update_ranking(Ladder(bounds_s=(NS,), quanta_s=(2 * NS, NS)), 1)
     assert queue.next_change_ns() == 4
     queue.advance(4)
     assert queue.next_change_ns() == 40
@@ -299,6 +334,7 @@ class SlowCall:
     since_ns: int
     level: int
     place: int
+    is_promoted: bool = False
 
 
 @attrs.define(eq=False)
@@ -322,7 +358,7 @@ class SlowQueue:
 
     def __init__(self, beta: float, by_program: bool) -> None:
         self.beta, self.by_program = beta, by_program
-        self.quantum_ns = LADDER.first_quantum_ns
+        self.ranking: Ranking = LADDER
         self.calls: list[SlowCall] = []
         self.programs = {program_id: SlowProgram() for program_id in range(3)}
         self.places = 0
@@ -347,13 +383,25 @@ class SlowQueue:
         """Promote what starves."""
         for program_id, program in self.programs.items():
             below = [call for call in self.of(program_id) if call.level > 0]
-            starves = is_starving(program.window(), self.beta, self.quantum_ns)
+            quantum_ns = self.ranking.first_quantum_ns
+            starves = is_starving(program.window(), self.beta, quantum_ns)
             if below and not program.on_engines and starves:
                 program.base, program.untold_window_ns = FairnessWindow(), 0
                 program.was_promoted = True
                 for call in sorted(below, key=self.key):
                     self.places += 1
                     call.level, call.place = 0, self.places
+                    call.is_promoted = True
+
+    def use(self, ranking: Ranking) -> None:
+        """Use another ranking, also for those who wait."""
+        self.ranking = ranking
+        for call in sorted(self.calls, key=self.key):
+            spec = call.spec
+            placed = ranking.review(spec.job, spec.inherited_ns, call.level)
+            if placed and placed.level != call.level and not call.is_promoted:
+                self.places += 1
+                call.level, call.place = placed.level, self.places
 
     def first(self, engine: str, now_ns: int) -> SlowCall | None:
         """The first call that an engine may have."""
@@ -459,7 +507,7 @@ class IntakeMachine(RuleBasedStateMachine):
                 bound=bound if bound in engines else None,
                 free_ns=self.now_ns + rebuild_ns + 1,
                 since_ns=self.now_ns,
-                level=LADDER.enter(call.job, inherited_ns).level,
+                level=self.slow.ranking.enter(call.job, inherited_ns).level,
                 place=self.slow.places,
             )
         )
@@ -522,8 +570,22 @@ class IntakeMachine(RuleBasedStateMachine):
         """Use a ladder with another first quantum, and the same bounds."""
         self.pass_time(pause_ns)
         quanta_s = (quantum_ns * NS, *LADDER.quanta_s[1:])
-        self.queue.update_ranking(attrs.evolve(LADDER, quanta_s=quanta_s))
-        self.slow.quantum_ns = quantum_ns
+        ladder = attrs.evolve(LADDER, quanta_s=quanta_s)
+        self.queue.update_ranking(ladder, self.now_ns)
+        self.slow.use(ladder)
+
+    @rule(
+        levels=st.lists(st.integers(0, 3), min_size=4, max_size=4),
+        quantum_ns=st.integers(1, 12),
+        pause_ns=pauses,
+    )
+    def learn(self, levels: list[int], quantum_ns: int, pause_ns: int) -> None:
+        """Use a table, which places those who wait anew."""
+        self.pass_time(pause_ns)
+        row = AgeRow(starts_s=[0, 10 * NS, 40 * NS, 80 * NS], levels=levels)
+        table = Table(default=row, first_quantum_s=quantum_ns * NS)
+        self.queue.update_ranking(table, self.now_ns)
+        self.slow.use(table)
 
     @rule()
     def wait_for_the_next_change(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from autellix.core.call import CallState
+from autellix.core.call import Call, CallState
 from autellix.core.limits import StepLimits
 from autellix.core.records import WaitReason
 from autellix.core.round import Round
@@ -295,7 +295,7 @@ def test_one_newcomer_is_turned_away_in_a_pass() -> None:
     one.submit(first, prompt=[*A[:4], *[6] * 4], max_tokens=2)
     one.submit(second, prompt=[*B[:4], *[7] * 4], max_tokens=2)
     one.plan()
-    assert one.books.retention.newcomer_id == late
+    assert [c.call_id for c in one.books.retention.turned_away] == [late]
 
 
 def test_a_newcomer_takes_from_programs_much_worse() -> None:
@@ -311,6 +311,53 @@ def test_a_newcomer_takes_from_programs_much_worse() -> None:
         late = one.submit(one.open("late"), prompt=C, max_tokens=2)
         one.plan()
         assert runs(one, late) == is_let_in
+
+
+def ran_long(one: World, prompt: Sequence[int]) -> int:
+    """Return a program that is on level 1 now."""
+    program = one.open("long")
+    ran(one, program, prompt, takes_ns=2_000)
+    return program
+
+
+def promoted(
+    one: World, program: int, prompt: Sequence[int], *, starved_ns: int = 0
+) -> Call:
+    """Return the next call of a program that has starved for so long."""
+    call = one.books.calls[one.submit(program, prompt=prompt, max_tokens=2)]
+    call.clock.restart()
+    one.books.promote(call, one.now_ns)
+    one._take_facts()
+    call.clock.starved_ns = starved_ns
+    return call
+
+
+def test_a_promoted_newcomer_takes_only_what_nobody_retains() -> None:
+    """Where there is too little of that it lets others pass."""
+    one = world(LEVELS, slots=4)
+    one.submit(one.open("busy"), prompt=[1], max_tokens=9)
+    program, old = ran_long(one, [5]), ran_long(one, A)
+    call = promoted(one, program, C)
+    small = one.submit(one.open("small"), prompt=[9], max_tokens=5)
+    step(one)
+    assert runs(one, small)
+    assert not call.was_admitted
+    assert old in one.books.retention
+
+
+def test_a_promoted_newcomer_does_not_wait_for_ever() -> None:
+    """Room is kept for it, when it has waited for as long again as it had starved."""
+    for starved_ns in (0, MOST_NS // 2, 3 * MOST_NS):
+        one = world(LEVELS, slots=4)
+        one.submit(one.open("busy"), prompt=A, max_tokens=8)
+        promoted(one, ran_long(one, [5]), [*B, 3], starved_ns=starved_ns)
+        since_ns = one.now_ns
+        step(one)
+        for is_late in (False, True):
+            one.now_ns = since_ns + max(MOST_NS, starved_ns) - 1 + is_late
+            one.plan()
+            assert one.books.totals["reservations"] == is_late
+            one.commit(forward_ns=0)
 
 
 def test_nothing_is_retained_where_it_is_not_to_be() -> None:

@@ -82,7 +82,9 @@ class Picture:
         admitted: Of them, those that did not before.
         growing: Preemptions by calls that ran before: they could not grow.
         retained: What was retained before the plan, by place in the order.
-        turned_away: The first call for which that left no room (K7); None: no such.
+        turned_away: The call for which that left no room, so that other newcomers were
+            not tried (K7); None: no such.
+        passed_over: Promoted ones for which it left no room; others were tried.
         kinds: What happened that no fact tells.
     """
 
@@ -116,7 +118,11 @@ class Picture:
         self.running = running
         self.admitted = [i for i in running if not self.seen[i].is_running]
         self.growing = [f for f in self.preempted if f.by not in self.admitted]
-        self.turned_away = self.retention.newcomer_id if self.is_round else None
+        turned_away = self.retention.turned_away if self.is_round else []
+        self.passed_over = {c.call_id for c in turned_away if c.is_promoted}
+        closing = [c.call_id for c in turned_away if not c.is_promoted]
+        assert len(closing) <= 1, "a newcomer was tried behind one turned away"
+        self.turned_away = closing[0] if closing else None
         # A step of one call that was just admitted may be what S5 forces.
         self.may_be_forced = len(running) == 1 and running == self.admitted
         if self.may_be_forced and not self._could_enter(*running):
@@ -150,7 +156,7 @@ class Picture:
                 break
             if call_id == self.turned_away:
                 is_full = True
-            if is_full and not self.returns(call_id):
+            if call_id in self.passed_over or (is_full and not self.returns(call_id)):
                 continue
             reached.append(call_id)
             if call_id not in self.admitted:

@@ -15,10 +15,14 @@ def check_retention(picture: Picture) -> None:
     has_lost = picture.retention.losses > picture.losses
     is_plain = not (picture.preempted or picture.may_be_forced or has_lost)
     if picture.is_round and is_plain and picture.blocks.retains_prefixes:
-        _check_turned_away(picture)
+        for call_id in picture.passed_over:
+            _check_turned_away(picture, call_id)
+        if picture.turned_away is not None:
+            _check_turned_away(picture, picture.turned_away)
         _check_newcomers(picture)
     elif not picture.blocks.retains_prefixes:
         assert picture.turned_away is None
+        assert not picture.passed_over
 
 
 def _lost(picture: Picture) -> set[tuple[int, ...]]:
@@ -46,23 +50,20 @@ def _check_evictions(picture: Picture) -> None:
                 assert in_pool(picture.blocks, node), f"{order} retains {node.key}"
 
 
-def _check_turned_away(picture: Picture) -> None:
+def _check_turned_away(picture: Picture, call_id: int) -> None:
     """Who is turned away is a newcomer, and what is left is too little for it."""
-    if picture.turned_away is None:
-        return
-    picture.kinds["turned away"] += 1
-    call, before = picture.calls[picture.turned_away], picture.seen[picture.turned_away]
+    call, before = picture.calls[call_id], picture.seen[call_id]
+    picture.kinds["passed over" if call.is_promoted else "turned away"] += 1
     if start_of(picture.blocks, call) != before.start:
         return  # running calls grew into what it would have found
     if any(picture.is_ahead(call.call_id, i) for i in picture.admitted):
         return  # what these retained is retained no more
     assert call.state is before.state is CallState.WAITING
-    assert not call.is_promoted
     assert not call.is_reserved
     assert 2 * before.start.tokens < len(call.tokens)
     frees = freed_by(picture.blocks, picture.retention.held)
-    left = room_in(picture.blocks) + _below(picture, picture.turned_away, frees)
-    needed = _need(picture, picture.turned_away)
+    left = room_in(picture.blocks) + _below(picture, call_id, frees)
+    needed = _need(picture, call_id)
     assert left < needed, f"{left} blocks are left, it needs {needed}"
 
 
@@ -72,8 +73,8 @@ def _check_newcomers(picture: Picture) -> None:
     admitted = sorted(picture.admitted, key=picture.order.__getitem__)
     for place, call_id in enumerate(admitted):
         before, call = picture.seen[call_id], picture.calls[call_id]
-        is_exempt = call_id in picture.reserved | picture.promoted or before.is_reserved
-        if before.state is not CallState.WAITING or is_exempt or call.is_promoted:
+        is_exempt = call_id in picture.reserved or before.is_reserved
+        if before.state is not CallState.WAITING or is_exempt:
             continue
         if before.is_returning or 2 * before.start.tokens >= len(call.tokens):
             continue
@@ -86,7 +87,12 @@ def _check_newcomers(picture: Picture) -> None:
 
 
 def _below(picture: Picture, call_id: int, frees: Mapping[Order, int]) -> int:
-    """Return how many blocks only those retain, or hold, who are much worse."""
+    """Return how many blocks only those retain, or hold, who are much worse.
+
+    To one that is promoted nobody is.
+    """
+    if picture.calls[call_id].is_promoted:
+        return 0
     least = picture.calls[call_id].level + picture.limits.hysteresis_levels
     residents = [
         before.blocks

@@ -55,6 +55,9 @@ class Rungs:
             return self._at(0, age_ns)
         return self._at(min(level + 1, self.levels - 1), age_ns)
 
+    def review(self, job: Job, age_ns: int, level: int) -> None:
+        return None
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         return self._at(0, age_ns) if self.climbs else Placement(0, None)
 

@@ -40,6 +40,9 @@ class Ladder:
     def expire(self, job: Job, age_ns: int, level: int) -> Placement:
         return self._on(min(level + 1, self.levels - 1), age_ns)
 
+    def review(self, job: Job, age_ns: int, level: int) -> None:
+        return None
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         return self._on(0, age_ns)
 

@@ -110,7 +110,7 @@ def pictured(world: World) -> list[object]:
         books.line.all,
         books.line.returning,
         sorted(books.retention.held),
-        books.retention.newcomer_id,
+        [call.call_id for call in books.retention.turned_away],
         [tier.available for tier in (blocks.device, blocks.host)],
         [(c.call_id, c.state, c.order, c.tokens) for c in books.calls.values()],
     ]

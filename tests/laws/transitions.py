@@ -50,10 +50,12 @@ KINDS = {
     "write-back",
     "new version",
     "placed by a new version",
+    "moved by a new version",
     "window",
     "refusal",
     "newcomer",
     "turned away",
+    "passed over",
     "retention lost",
 }
 

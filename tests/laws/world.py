@@ -6,6 +6,7 @@ stand for the model and the clock. Whoever drives it brings the events and durat
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 
 import pytest
 
@@ -13,7 +14,7 @@ from autellix.core.call import Call, CallState
 from autellix.core.facts import Demoted, Ended, Fact, Promoted, Raised
 from autellix.core.plan import Plan, Sampled
 from autellix.core.process_table import ProcessTable
-from autellix.core.ranking import Ranking
+from autellix.core.ranking import InnerOrder, Ranking
 from autellix.core.records import CallReport, Outcome
 from tests.laws.ledger import Ledger
 from tests.laws.memory import Memory
@@ -132,11 +133,27 @@ class World:
         assert [fact.call_id for fact in ended_now if isinstance(fact, Ended)] == wanted
 
     def update_ranking(self, ranking: Ranking) -> None:
-        """Bring a new version; nothing is placed anew before its time (Q4)."""
-        before = {i: call.order for i, call in self.books.calls.items()}
-        self.scheduler.update_ranking(self.scheduler.ranking_version + 1, ranking)
-        assert before == {i: call.order for i, call in self.books.calls.items()}
+        """Bring a new version: who waits stands where it says, all others stay (Q4)."""
+        calls = dict(self.books.calls)
+        before = {i: (call.order, placement_of(call)) for i, call in calls.items()}
+        version = self.scheduler.ranking_version + 1
+        moved = self.scheduler.update_ranking(version, ranking, self.now_ns)
+        for i, call in calls.items():
+            order, wanted = before[i]
+            if call.state is not CallState.RUNNING and not call.is_promoted:
+                job, age_ns = call.spec.job, self.books.age(call)
+                wanted = ranking.review(job, age_ns, wanted.level) or wanted
+            assert placement_of(call) == wanted
+            has_moved = call.level != order[0]
+            assert has_moved == (call in moved)
+            assert has_moved or call.order == order
+        levels = {call.level for call in moved}
+        for by_level in ([c for c in moved if c.level == level] for level in levels):
+            if self.setup.policy.inner_order is InnerOrder.LEVEL_ARRIVAL:
+                assert by_level == sorted(by_level, key=attrgetter("order"))
+        self._take_facts()
         self.seen["new version"] += 1
+        self.seen["moved by a new version"] += len(moved)
 
     def live_calls(self, program_id: int) -> list[int]:
         calls = self.books.calls.values()

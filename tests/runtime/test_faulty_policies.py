@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import anyio
@@ -89,6 +90,9 @@ class Faulty(Ladder):
     def promote(self, job: Job, age_ns: int) -> Placement:
         return self._say("promote", job, super().promote(job, age_ns))
 
+    def review(self, job: Job, age_ns: int, level: int) -> Placement:
+        return self._say("review", job, super().enter(job, age_ns))
+
     def _say(self, asked: str, job: Job, right: Placement) -> Placement:
         if asked != self.asked or job.program_class != "faulty":
             return right
@@ -171,6 +175,40 @@ def test_a_placement_that_cannot_be_ends_its_program_alone(
     assert f"policy PLAS: {asked}()" in str(fault)
     assert repr(answer) in str(fault)
     assert fault.__cause__ is (answer if isinstance(answer, Exception) else None)
+
+
+@pytest.mark.parametrize("answer", ANSWERS[1:], ids=str)
+def test_a_review_that_cannot_be_ends_its_program_alone(answer: object) -> None:
+    """A call that waits when another ranking comes is ended; who runs goes on."""
+
+    async def main() -> PolicyFault:
+        quanta_s = (50.0, math.inf)
+        sound = Ladder(bounds_s=(50.0,), quanta_s=quanta_s)
+        engine = SimulatedEngine(slots=1)
+        async with (
+            AutellixRuntime(engines=[engine], policy=PLAS(ladder=sound)) as runtime,
+            runtime.program("sound") as program,
+            runtime.program("faulty") as faulty,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(partial(program.generate, "Hello.", max_tokens=500))
+            await anyio.sleep(0.1)
+
+            async def recalibrate() -> None:
+                await anyio.sleep(0.1)
+                bug = Faulty(
+                    bounds_s=(50.0,), quanta_s=quanta_s, asked="review", answer=answer
+                )
+                engine.update_ranking(1, bug)
+
+            tasks.start_soon(recalibrate)
+            with pytest.raises(PolicyFault) as raised:
+                await faulty.generate("Hello.", max_tokens=2)
+            assert runtime.statistics().engines["simulated"].calls == 1
+        return raised.value
+
+    fault = run_virtual(main)
+    assert (fault.asked, fault.answer) == ("review", answer)
 
 
 def test_a_promotion_leads_to_level_0() -> None:

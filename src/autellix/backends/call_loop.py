@@ -208,10 +208,10 @@ class CallLoop(ABC):
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
         scheduler = self._serving()
-        self._arrive_ns()
+        now_ns = self._arrive_ns()
         policy = scheduler.books.policy
         checked = CheckedRanking.of(policy, "recalibrated", ranking)
-        scheduler.update_ranking(version, checked)
+        scheduler.update_ranking(version, checked, now_ns)
         checked.take_over(self._ranking)
         self._ranking = checked
 

@@ -199,7 +199,7 @@ class Books:
         self.blocks.admit(call, found, tokens)
         call.state = CallState.RUNNING
         call.was_admitted = True
-        call.skipped_since_ns = call.turned_away_ns = None
+        call.skipped_since_ns = call.let_in_by_ns = None
         call.is_reserved = False
         self._reorder(call)
 
@@ -250,6 +250,31 @@ class Books:
         was = call.level
         job, age = call.spec.job, self.age(call)
         self._place(call, self.ranking.expire(job, age, was))
+        self._tell_level(call, was, now_ns)
+
+    def review(self, now_ns: int) -> list[Call]:
+        """Place waiting calls anew where another ranking says so (rule Q4).
+
+        Returns:
+            Those that have another level now, in the order that was.
+        """
+        moved = []
+        for call in [self.line[place] for place in self.line.all]:
+            if call.is_promoted:
+                continue
+            was = call.level
+            placement = self.ranking.review(call.spec.job, self.age(call), was)
+            if placement is None:
+                continue
+            if placement.level == was:
+                call.expires_at_ns = placement.expires_at_ns
+                continue
+            self._move(call, placement)
+            self._tell_level(call, was, now_ns)
+            moved.append(call)
+        return moved
+
+    def _tell_level(self, call: Call, was: int, now_ns: int) -> None:
         about = self._about(call, now_ns)
         if call.level > was:
             self.totals["demotions"] += 1
@@ -260,12 +285,9 @@ class Books:
     def promote(self, call: Call, now_ns: int) -> None:
         """Put a waiting call of a starving program to level 0 (rule Q3)."""
         was = call.level
-        self._leave_place(call)
-        self.fairness.remove_starvable(call)
-        self._place(call, self.ranking.promote(call.spec.job, self.age(call)))
+        self._move(call, self.ranking.promote(call.spec.job, self.age(call)))
         call.is_promoted = True
         self.promoted += 1
-        self.join_line(call)
         self.totals["promotions"] += 1
         self.facts.append(Promoted(was=was, **self._about(call, now_ns)))
 
@@ -282,6 +304,14 @@ class Books:
         """Note the first token of a call."""
         call.first_token_ns = now_ns
         self.facts.append(FirstToken(**self._about(call, now_ns)))
+
+    def _move(self, call: Call, placement: Placement) -> None:
+        """Give a call of the line another place in it; its wait goes on."""
+        self._leave_place(call)
+        if call.level > 0:
+            self.fairness.remove_starvable(call)
+        self._place(call, placement)
+        self.join_line(call)
 
     def _place(self, call: Call, placement: Placement) -> None:
         self._entries += 1

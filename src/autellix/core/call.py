@@ -56,6 +56,7 @@ class Call:
         inherited_ns: Charge taken over from its program.
         clock: Of its program on this engine.
         is_promoted: Its program starved: it is on level 0 for that (rule Q3).
+        let_in_by_ns: When room is kept for it, which others retain (rule K7).
         is_recomputing: Its KV was dropped and it has produced no token since: it comes
             back whole and keeps its blocks until it has.
     """
@@ -74,7 +75,7 @@ class Call:
     is_reserved: bool = False
     is_promoted: bool = False
     skipped_since_ns: int | None = None
-    turned_away_ns: int | None = None
+    let_in_by_ns: int | None = None
     is_recomputing: bool = False
     is_in_step: bool = False
     ending: Outcome | None = None

@@ -60,7 +60,8 @@ class Intake:
     """Calls waiting in the runtime, in the order of a policy.
 
     The order is by level, then by the policy's inner order. The level is what the
-    ranking gives for the inherited charge; only starvation changes it (rule Q3).
+    ranking gives for the inherited charge; starvation changes it (rule Q3), and another
+    ranking may.
 
     Args:
         policy: Gives the inner order and ``beta``.
@@ -213,16 +214,20 @@ class Intake:
             instants.append(due_ns)
         return min(instants, default=None)
 
-    def update_ranking(self, ranking: Ranking) -> None:
+    def update_ranking(self, ranking: Ranking, now_ns: int) -> None:
         """Use another ranking for every placement from now on (rule Q4).
 
-        A lower first quantum may make programs starve earlier: ask for
-        ``next_change_ns`` again.
+        Calls that wait here stand anew where it says so: see ``Ranking.review``. Some
+        programs may starve earlier: ask for ``next_change_ns`` again.
         """
         was_ns = self._ranking.first_quantum_ns
         self._ranking = ranking
         if ranking.first_quantum_ns < was_ns:
             self._fairness.lower_quantum(ranking.first_quantum_ns)
+        for call in sorted(self._waiting.values(), key=lambda call: call.order):
+            if not call.is_promoted:
+                self._review(call, now_ns)
+        self._lanes.clean(self._waiting.values())
 
     def check_invariants(self) -> None:
         """Check what must hold between any two operations; O(calls log calls).
@@ -251,6 +256,19 @@ class Intake:
         call.order = (call.level, *arrival, self._places)
         self._move(call, call.lane)
 
+    def _review(self, call: Waiting, now_ns: int) -> None:
+        spec, was = call.spec, call.level
+        placement = self._ranking.review(spec.job, spec.inherited_ns, was)
+        if placement is None or placement.level == was:
+            return
+        self._place(call, placement)
+        self._fairness.moved(
+            spec.program_id,
+            (call.level > 0) - (was > 0),
+            first_quantum_ns=self._ranking.first_quantum_ns,
+            now_ns=now_ns,
+        )
+
     def _move(self, call: Waiting, lane: Lane) -> None:
         call.lane = lane
         self._lanes.put(call)
@@ -264,6 +282,7 @@ class Intake:
         for call in sorted(below, key=lambda call: call.order):
             spec = call.spec
             self._place(call, self._ranking.promote(spec.job, spec.inherited_ns))
+            call.is_promoted = True
         self._fairness.promoted(program_id, len(below))
 
     def _leave(self, call: Waiting, now_ns: int, *, is_sent: bool) -> Leaving:

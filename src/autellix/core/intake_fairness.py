@@ -135,6 +135,14 @@ class IntakeFairness:
         """Note that so many waiting calls of a program were put to level 0."""
         self._clocks[program_id].starvable -= calls
 
+    def moved(
+        self, program_id: int, starvable: int, *, first_quantum_ns: int, now_ns: int
+    ) -> None:
+        """Note that so many more, or fewer, of its waiting calls are below level 0."""
+        clock = self._clock(program_id, now_ns)
+        clock.starvable += starvable
+        self._watch(program_id, clock, first_quantum_ns)
+
     def lower_quantum(self, first_quantum_ns: int) -> None:
         """Look earlier at those watched: a new ranking has a lower floor of T."""
         for program_id, clock in self._clocks.items():

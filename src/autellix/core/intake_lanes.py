@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from autellix.core.records import CallSpec
 
 
@@ -41,6 +43,7 @@ class Waiting:
     since_ns: int
     level: int = 0
     order: tuple[int, ...] = ()
+    is_promoted: bool = False
     has_left: bool = False
 
 
@@ -57,6 +60,12 @@ class Lanes:
         """File a call under its lane and order, which may both have changed."""
         heap = self._heaps.setdefault(call.lane, [])
         heapq.heappush(heap, (call.order, call))
+
+    def clean(self, calls: Iterable[Waiting]) -> None:
+        """Keep an entry for each of these, which are all that wait, and no other."""
+        self._heaps.clear()
+        for call in calls:
+            self.put(call)
 
     def first(self, engine: str) -> Waiting | None:
         """Return the first call that an engine may take, None if there is none."""

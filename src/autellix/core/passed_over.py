@@ -18,7 +18,8 @@ class PassedOver:
     """Reserves for calls without blocks that were first passed over long enough ago.
 
     A newcomer that finds no room because of what programs retain has to wait longer, by
-    how long they may.
+    how long they may; one that is promoted by how long its program had waited for that,
+    if it is more.
 
     Args:
         books: The engine's calls.
@@ -45,12 +46,15 @@ class PassedOver:
                 due = call.skipped_since_ns + self._reserve_after_ns
                 heapq.heappush(self._due, (due, call.call_id))
 
-    def turn_away(self, call: Call, now_ns: int) -> None:
-        """Look at a newcomer that found no room when it has waited for long (K7)."""
-        if call.turned_away_ns is None:
-            call.turned_away_ns = now_ns
-            due = now_ns + self._books.retention.most_ns
-            heapq.heappush(self._newcomers, (due, call.call_id))
+    def turn_away(self, newcomers: Iterable[Call], now_ns: int) -> None:
+        """Look at those that found no room when they have waited for long (K7)."""
+        for call in newcomers:
+            if call.let_in_by_ns is None:
+                wait_ns = self._books.retention.most_ns
+                if call.is_promoted:
+                    wait_ns = max(wait_ns, call.clock.starved_ns)
+                call.let_in_by_ns = now_ns + wait_ns
+                heapq.heappush(self._newcomers, (call.let_in_by_ns, call.call_id))
 
     def next_due_ns(self) -> int | None:
         """Return when a call may next be reserved for, or let in by time alone."""
@@ -75,11 +79,9 @@ class PassedOver:
 
     def _reserve_for_newcomer(self, due_ns: int, call_id: int, now_ns: int) -> None:
         call, retention = self._books.calls.get(call_id), self._books.retention
-        if call is None or call.is_reserved or call.turned_away_ns is None:
-            return
-        if due_ns != call.turned_away_ns + retention.most_ns:
-            return  # it was let in since, and turned away again
-        call.turned_away_ns = None
+        if call is None or call.is_reserved or call.let_in_by_ns != due_ns:
+            return  # it was let in since, and may have been turned away again
+        call.let_in_by_ns = None
         if call.state is not CallState.WAITING or call.order in retention.held:
             return
         if call.skipped_since_ns is None:

@@ -49,6 +49,13 @@ class Ranking(Protocol):
     def expire(self, job: Job, age_ns: int, level: int) -> Placement:
         """Place a call whose age reached its expiry on ``level``."""
 
+    def review(self, job: Job, age_ns: int, level: int) -> Placement | None:
+        """Place a waiting call that an earlier version put on ``level``; None: there.
+
+        For rankings whose levels mean the same in every version: what was learned since
+        holds for those who wait already, too.
+        """
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         """Place a call of a starving program: level 0, best until it ends.
 

@@ -51,14 +51,14 @@ class Retention:
     Attributes:
         held: What is retained, by the place in the order of the call that waits for it,
             or of the last one of a program between two calls.
-        newcomer_id: The call that the last round turned away; None: none.
+        turned_away: The newcomers that the last round left no room for.
         losses: How often somebody lost what it retained.
     """
 
     def __init__(self, blocks: KVBlocks, line: WaitingLine, most_ns: int) -> None:
         self.most_ns = most_ns
         self.held: dict[Order, Sequence[Node]] = {}
-        self.newcomer_id: int | None = None
+        self.turned_away: Sequence[Call] = ()
         self.losses = 0
         self._blocks = blocks
         self._line = line
@@ -163,7 +163,7 @@ class Retention:
 
     def next_expiry_ns(self) -> int | None:
         """Return when time alone may make room for a newcomer; None: none waits."""
-        if self.newcomer_id is None or not self._absences:
+        if not (self.turned_away and self._absences):
             return None
         return self._absences[0][1].until_ns
 

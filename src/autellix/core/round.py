@@ -32,9 +32,9 @@ class Round:
         step: The calls of the step with their tokens, best first.
         has_changed: Somebody was admitted or preempted.
         skipped: Calls to be looked at again when room may have to be kept for them.
-        newcomer: The first call that what programs retain left no room for (rule K7).
-        least_room: With less room than this a newcomer that was tried before that one,
-            and lacked blocks, would be turned away too; None: there is no such.
+        turned_away: Calls that what programs retain left no room for (rule K7).
+        least_room: With less room than this a newcomer that was tried before the last
+            of them, and lacked blocks, would be turned away too; None: no such.
     """
 
     books: Books
@@ -46,7 +46,7 @@ class Round:
     step: list[tuple[Call, int]] = attrs.field(factory=list)
     has_changed: bool = False
     skipped: list[Call] = attrs.field(factory=list)
-    newcomer: Call | None = None
+    turned_away: list[Call] = attrs.field(factory=list)
     least_room: int | None = None
     _kept: list[Call] = attrs.field(factory=list)
     _ahead: Ahead = attrs.field(init=False)
@@ -55,6 +55,7 @@ class Round:
     _misses: int = 0
     _short_of: WaitReason | None = None
     _is_closed: bool = False
+    _is_full: bool = False
     _is_behind_reservation: bool = False
 
     def run(self, candidates: Sequence[Order]) -> None:
@@ -103,7 +104,7 @@ class Round:
     def _has_lost(self, place: Order) -> bool:
         """Say whether a call has lost in this pass what it was to be tried for."""
         line = self.books.line
-        if place not in line or self.newcomer is None:
+        if place not in line or not self._is_full:
             return place not in line
         is_waiting = line[place].state is CallState.WAITING
         return is_waiting and place not in self.books.retention.held
@@ -111,7 +112,7 @@ class Round:
     def _scope(self, scope: Sequence[Order]) -> Sequence[Order]:
         """Return which calls of the line are still tried; ``scope`` were so far."""
         line = self.books.line
-        if scope is line.all and self.newcomer is not None:
+        if scope is line.all and self._is_full:
             scope = line.returning
         is_open = scope is line.all or scope is line.returning
         return line.paused if is_open and self._is_behind_reservation else scope
@@ -194,10 +195,7 @@ class Round:
         found = self._needs.found(call)
         slack = self._slack(call, found)
         if slack is not None and slack < 0:
-            self.newcomer = call
-            self._short_of = WaitReason.BLOCKS
-            self.books.waits.missed(call, WaitReason.BLOCKS, self.now_ns)
-            return False
+            return self._turn_away(call)
         tokens = min(len(call.tokens) - found.tokens, budget)
         upto = self._needs.upto(call, found, tokens)
         lacking = self.books.blocks.lacking(call, found, upto)
@@ -219,10 +217,13 @@ class Round:
         """Return how many blocks more than it needs are left for a newcomer (rule K7).
 
         Less than 0: programs retain too much. None: that does not matter to ``call``.
+        One that is promoted has no claim to what anybody retains.
         """
-        if call.is_promoted or call.is_reserved or self._is_alone():
+        if call.is_reserved or self._is_alone():
             return None
-        least = call.level + self.limits.hysteresis_levels
+        least = self.books.ranking.levels
+        if not call.is_promoted:
+            least = call.level + self.limits.hysteresis_levels
         blocks, retention = self.books.blocks, self.books.retention
         if not retention.is_newcomer(call, found):
             return None
@@ -231,6 +232,14 @@ class Round:
             worse = (c for c in self._ahead.residents() if c.level >= least)
             lacking -= sum(len(c.lease.blocks) for c in worse)
         return -lacking
+
+    def _turn_away(self, call: Call) -> bool:
+        """Let a newcomer wait for room; only one that is promoted lets others pass."""
+        self.turned_away.append(call)
+        self._is_full |= not call.is_promoted
+        self._short_of = WaitReason.BLOCKS
+        self.books.waits.missed(call, WaitReason.BLOCKS, self.now_ns)
+        return False
 
     def _watch_room(self, slack: int | None) -> None:
         """Note with how little room a newcomer that misses would be turned away."""

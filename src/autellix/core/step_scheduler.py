@@ -140,8 +140,11 @@ class StepScheduler:
         self.books.blocks.take_copies()
         self.books.blocks.settle()
 
-    def update_ranking(self, version: int, ranking: Ranking) -> None:
-        """Use ``ranking`` for every placement from now on; nothing is re-sorted (Q4).
+    def update_ranking(self, version: int, ranking: Ranking, now_ns: int) -> list[Call]:
+        """Use ``ranking`` for every placement from now on (Q4).
+
+        Returns:
+            Waiting calls that stand on another level at once: see ``Ranking.review``.
 
         Raises:
             ValueError: It has another number of levels, or an older version.
@@ -159,6 +162,9 @@ class StepScheduler:
             self.books.fairness.lower_quantum(ranking.first_quantum_ns)
         self.ranking_version = version
         self.books.ranking = ranking
+        self._is_quiet = False
+        self.books.retention.expire(now_ns)
+        return self.books.review(now_ns)
 
     def take_facts(self) -> list[Fact]:
         """Return what happened since this was last asked, in order."""
@@ -193,7 +199,8 @@ class StepScheduler:
         decision.run(books.line.all if is_round else self._reserve)
         if is_round:
             books.waits.end_round(decision.short_of(), now_ns)
-            self._turn_away(decision.newcomer, now_ns)
+            books.retention.turned_away = decision.turned_away
+            self._passed_over.turn_away(decision.turned_away, now_ns)
         self._passed_over.watch(decision.skipped)
         books.rejoin_preempted()
         if is_round and self.limits.round_steps > 1:
@@ -202,11 +209,6 @@ class StepScheduler:
         self._is_quiet = not decision.has_changed and not has_lost
         self._least_room = decision.least_room
         return self._dispatch(decision, now_ns)
-
-    def _turn_away(self, newcomer: Call | None, now_ns: int) -> None:
-        self.books.retention.newcomer_id = newcomer.call_id if newcomer else None
-        if newcomer is not None:
-            self._passed_over.turn_away(newcomer, now_ns)
 
     def _dispatch(self, decision: Round, now_ns: int) -> Plan:
         books = self.books

@@ -80,7 +80,7 @@ def window_of(
     is_ahead = books.line and books.line.all[0] < max(call.order for call in calls)
     if is_ahead and not _can_swap_all(books):
         return None
-    if is_ahead or books.retention.newcomer_id is not None or least_room is not None:
+    if is_ahead or books.retention.turned_away or least_room is not None:
         steps = min(steps, _steps_to_news(books, limits, calls, steps))
     if steps < 2:
         return None
@@ -133,7 +133,8 @@ def _steps_to_news(
     if not blocks.caches_prefixes:
         return most
     line, size, steps = books.line, blocks.block_tokens, most
-    places = {*line.all[: limits.lookahead], *line.returning[: limits.lookahead]}
+    most_tried = limits.lookahead + len(books.retention.turned_away)  # are no misses
+    places = {*line.all[:most_tried], *line.returning[: limits.lookahead]}
     tried = (line[place].lease.found for place in places)
     awaited = {id(found[-1]) for found in tried if found}
     for call in calls:

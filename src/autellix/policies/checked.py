@@ -134,6 +134,16 @@ class CheckedRanking:
             self._faults.setdefault(job.program_arrival, fault)
             return Placement(level, None)
 
+    def review(self, job: Job, age_ns: int, level: int) -> Placement | None:
+        """Place a waiting call anew, or not; at a fault it stays until it is ended."""
+        try:
+            review = self.unchecked.review
+            placement = _asked(self.policy, "review", review, job, age_ns, level)
+            return None if placement is None else self._checked("review", placement)
+        except PolicyFault as fault:
+            self._faults.setdefault(job.program_arrival, fault)
+            return None
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         """Place a call on level 0; at a fault it is put there until it is ended."""
         try:
@@ -147,7 +157,7 @@ class CheckedRanking:
     def take_over(self, old: CheckedRanking | None) -> None:
         """Keep the faults of the ranking before this one."""
         if old is not None:
-            self._faults = old.take_faults()
+            self._faults = old.take_faults() | self._faults
 
     def take_faults(self) -> dict[int, PolicyFault]:
         """Return the faults since this was last asked, by arrival of the program."""
@@ -164,6 +174,11 @@ class CheckedRanking:
         last_level: int | None = None,
     ) -> Placement:
         placement = _asked(self.policy, asked, ask, *about)
+        return self._checked(asked, placement, last_level)
+
+    def _checked(
+        self, asked: str, placement: object, last_level: int | None = None
+    ) -> Placement:
         last = self.levels - 1 if last_level is None else last_level
         if isinstance(placement, Placement):
             level: object = placement.level

@@ -113,6 +113,13 @@ class Ladder:
         """Place on the next level down, from the last on the last again."""
         return self._place(min(level + 1, self.levels - 1), age_ns)
 
+    def review(self, job: Job, age_ns: int, level: int) -> Placement | None:
+        """Leave a waiting call where it is: its quantum was given by the other ladder.
+
+        Level 0 is for those that never ran on every ladder, so few would move.
+        """
+        return None
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         """Place on level 0 until the call ends."""
         return Placement(0, None)

@@ -39,6 +39,9 @@ class SingleLevel:
         """Place on the level; never asked, as no placement expires."""
         return _PLACED
 
+    def review(self, job: Job, age_ns: int, level: int) -> None:
+        """Leave a waiting call where it is."""
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         """Place on the level."""
         return _PLACED

@@ -105,6 +105,10 @@ class Table:
         """Look the age up, whatever the level was."""
         return self.enter(job, age_ns)
 
+    def review(self, job: Job, age_ns: int, level: int) -> Placement:
+        """Place a waiting call as if it came now."""
+        return self.enter(job, age_ns)
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         """Place on level 0 until the call ends."""
         return Placement(0, None)
@@ -157,6 +161,10 @@ class RemainingTable:
 
     def expire(self, job: Job, age_ns: int, level: int) -> Placement:
         """Place by size less age, whatever the level was."""
+        return self.enter(job, age_ns)
+
+    def review(self, job: Job, age_ns: int, level: int) -> Placement:
+        """Place a waiting call as if it came now."""
         return self.enter(job, age_ns)
 
     def promote(self, job: Job, age_ns: int) -> Placement:

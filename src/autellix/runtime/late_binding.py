@@ -173,7 +173,7 @@ class LateBinding:
     def update_ranking(self, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
         self._ranking = CheckedRanking.of(self._policy, "recalibrated", ranking)
-        self._intake.update_ranking(self._ranking)
+        self._intake.update_ranking(self._ranking, now_ns())
         self._changed.set()
 
     async def watch(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from autellix.backends.vllm.steering import Steering
 from autellix.core.cost_model import CostModel
 from autellix.core.facts import Ended
 from autellix.core.records import CallReport, Outcome
-from autellix.policies import PLAS, Ladder
+from autellix.policies import PLAS, AgeRow, Ladder, Table
 from tests.backends.vllm.test_follower import spec
 
 NS_PER_S = 1_000_000_000
@@ -49,6 +50,19 @@ class Request:
         return bool(self.status.name.startswith("FINISHED"))
 
 
+class Queue(list[Request]):
+    """vLLM's queue of requests, as far as their places are set in it."""
+
+    def remove_requests(self, requests: Iterable[Request]) -> None:
+        """Take these out."""
+        for request in requests:
+            self.remove(request)
+
+    def add_request(self, request: Request) -> None:
+        """Put one in by its priority."""
+        self.append(request)
+
+
 class Vllm:
     """A scheduler that takes the steps it is told to; several can be under way."""
 
@@ -57,6 +71,7 @@ class Vllm:
     def __init__(self, slots: int = 1) -> None:
         self.max_num_running_reqs = slots
         self.running: list[Request] = []
+        self.waiting = Queue()
         self.cache_config = SimpleNamespace(block_size=4, enable_prefix_caching=True)
         pool = SimpleNamespace(num_gpu_blocks=65, get_num_free_blocks=lambda: 64)
         self.kv_cache_manager = SimpleNamespace(block_pool=pool)
@@ -135,6 +150,25 @@ def test_a_call_aborted_in_a_step_does_not_yield_its_slot_again() -> None:
     (report,) = vllm.reports()
     assert (report.call_id, report.outcome) == (2, Outcome.CANCELLED)
     assert not report.preemptions
+
+
+def test_what_is_learned_moves_those_who_wait_in_the_queue_of_vllm() -> None:
+    """In the next step, by vLLM's own thread; who has ended since is left out (Q4)."""
+    vllm = Vllm()
+    ended, waits, ahead = (vllm.add(n, n * NS_PER_S) for n in (3, 1, 0))
+    vllm.waiting.extend([ahead, waits, ended])
+    assert ahead.priority < waits.priority
+    for version, levels in ((1, [0, 1]), (2, [1, 0])):
+        row = AgeRow(starts_s=[0, 0.5], levels=levels)
+        vllm.ours.update_ranking(version, Table(default=row))
+    before = waits.priority
+    ended.status = STATUSES["FINISHED_ABORTED"]
+    vllm.waiting.remove(ended)
+    vllm.ours.finished(["3"])
+    assert waits.priority == before
+    vllm.ours.before_schedule()
+    assert waits.priority < ahead.priority
+    assert sorted(r.request_id for r in vllm.waiting) == ["0", "1"]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.FAILED])

@@ -248,10 +248,10 @@ class Follower(StepScheduler):
         self.settle()
         return attrs.evolve(self.statistics(), device=device)
 
-    def update_ranking(self, version: int, ranking: Ranking) -> None:
+    def update_ranking(self, version: int, ranking: Ranking, now_ns: int) -> list[Call]:
         """Use another ranking for every placement from now on (rule Q4)."""
         self.settle()
-        super().update_ranking(version, ranking)
+        return super().update_ranking(version, ranking, now_ns)
 
     def _hold_back(self, now_ns: int) -> None:
         """Note that running calls which are not in the step got no tokens."""

@@ -138,7 +138,7 @@ class Observer:
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for calls that are submitted from now on."""
         with self._lock:
-            self._follower.update_ranking(version, ranking)
+            self._follower.update_ranking(version, ranking, self._now_ns())
 
     def end_all(self, outcome: Outcome) -> None:
         """End every call."""

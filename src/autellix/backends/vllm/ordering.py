@@ -51,13 +51,17 @@ class Ordering:
         """Let the best running calls get their tokens first."""
         self._scheduler.running.sort(key=_PRIORITY)
 
-    def requeue(self, promoted: Iterable[Call]) -> None:
-        """Give promoted calls their new place in vLLM's queue."""
+    def requeue(self, moved: Iterable[Call]) -> None:
+        """Give calls that stand elsewhere now their new place in vLLM's queue.
+
+        Those that have ended since are left out.
+        """
         waiting = self._scheduler.waiting
         in_queue = set(waiting)
-        moved = [self._requests[call.call_id] for call in promoted]
-        waiting.remove_requests([r for r in moved if r in in_queue])
-        for request, call in zip(moved, promoted, strict=True):
+        live = {c.call_id: c for c in moved if c.call_id in self._requests}
+        requests = [self._requests[call_id] for call_id in live]
+        waiting.remove_requests([r for r in requests if r in in_queue])
+        for request, call in zip(requests, live.values(), strict=True):
             request.priority = place_of(call)
             if request in in_queue:
                 waiting.add_request(request)

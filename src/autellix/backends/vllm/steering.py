@@ -88,6 +88,7 @@ class Steering:
             ),
             self.slots,
         )
+        self._moved: list[Call] = []  # by another ranking; not yet in vLLM's queue
         self._entered: dict[int, int] = {}  # level at entry, by call id
         self._flights: dict[int, _Flight] = {}  # by identity of vLLM's step
         inner = steer.policy.inner_order
@@ -153,11 +154,12 @@ class Steering:
         """Promote, order and preempt, so that vLLM finds its queues as we want them."""
         with self.lock:
             now_ns = self.now_ns()
-            promoted = self.follower.promote(now_ns)
+            moved = [*self._moved, *self.follower.promote(now_ns)]
+            self._moved = []
             if self.keeps_order:
                 return
-            if promoted:
-                self._order.requeue(promoted)
+            if moved:
+                self._order.requeue(moved)
             self._order.sort_running()
             if self._preempts:
                 self._order.preempt(self.pace, now_ns)
@@ -277,8 +279,8 @@ class Steering:
     def update_ranking(self, version: int, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
         with self.lock:
-            self.now_ns()
-            self.follower.update_ranking(version, ranking)
+            now_ns = self.now_ns()
+            self._moved += self.follower.update_ranking(version, ranking, now_ns)
 
     def end_all(self, outcome: Outcome) -> None:
         """End every call in the books; vLLM is told by whoever calls this."""
@@ -286,6 +288,7 @@ class Steering:
             self.follower.end_all(outcome, self.now_ns())
             self._flights.clear()
             self._calls.clear()
+            self._moved.clear()
             self._requests.clear()
             self._entered.clear()
 

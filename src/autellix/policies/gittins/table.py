@@ -175,6 +175,14 @@ class IndexTable:
         """Look the age up, whatever the level was: after a promotion too."""
         return self.enter(job, age_ns)
 
+    def review(self, job: Job, age_ns: int, level: int) -> Placement:
+        """Place a waiting call as if it came now.
+
+        Of calls that came at once, before anything was known, most still wait when much
+        is.
+        """
+        return self.enter(job, age_ns)
+
     def promote(self, job: Job, age_ns: int) -> Placement:
         """Place on level 0 for the stated charge."""
         return Placement(0, age_ns + self.hold_ns)
