@@ -320,15 +320,12 @@ def ran_long(one: World, prompt: Sequence[int]) -> int:
     return program
 
 
-def promoted(
-    one: World, program: int, prompt: Sequence[int], *, starved_ns: int = 0
-) -> Call:
-    """Return the next call of a program that has starved for so long."""
+def promoted(one: World, program: int, prompt: Sequence[int]) -> Call:
+    """Return the next call of a program, which is promoted."""
     call = one.books.calls[one.submit(program, prompt=prompt, max_tokens=2)]
     call.clock.restart()
     one.books.promote(call, one.now_ns)
     one._take_facts()
-    call.clock.starved_ns = starved_ns
     return call
 
 
@@ -346,18 +343,17 @@ def test_a_promoted_newcomer_takes_only_what_nobody_retains() -> None:
 
 
 def test_a_promoted_newcomer_does_not_wait_for_ever() -> None:
-    """Room is kept for it, when it has waited for as long again as it had starved."""
-    for starved_ns in (0, MOST_NS // 2, 3 * MOST_NS):
-        one = world(LEVELS, slots=4)
-        one.submit(one.open("busy"), prompt=A, max_tokens=8)
-        promoted(one, ran_long(one, [5]), [*B, 3], starved_ns=starved_ns)
-        since_ns = one.now_ns
-        step(one)
-        for is_late in (False, True):
-            one.now_ns = since_ns + max(MOST_NS, starved_ns) - 1 + is_late
-            one.plan()
-            assert one.books.totals["reservations"] == is_late
-            one.commit(forward_ns=0)
+    """Room is kept for it, when it has been passed over for as long as others are."""
+    one = world(LEVELS, slots=4)
+    one.submit(one.open("busy"), prompt=A, max_tokens=8)
+    promoted(one, ran_long(one, [5]), [*B, 3])
+    since_ns = one.now_ns
+    step(one)
+    for is_late in (False, True):
+        one.now_ns = since_ns + MOST_NS - 1 + is_late
+        one.plan()
+        assert one.books.totals["reservations"] == is_late
+        one.commit(forward_ns=0)
 
 
 def test_nothing_is_retained_where_it_is_not_to_be() -> None:

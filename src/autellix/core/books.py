@@ -252,23 +252,27 @@ class Books:
         self._place(call, self.ranking.expire(job, age, was))
         self._tell_level(call, was, now_ns)
 
-    def review(self, now_ns: int) -> list[Call]:
-        """Place waiting calls anew where another ranking says so (rule Q4).
+    def use(self, ranking: Ranking, now_ns: int) -> list[Call]:
+        """Use another ranking, for waiting calls at once where it says so (rule Q4).
 
         Returns:
             Those that have another level now, in the order that was.
         """
+        waiting = [self.line[place] for place in self.line.all]
+        reviewed = [
+            (call, ranking.review(call.spec.job, self.age(call), call.level))
+            for call in waiting
+            if not call.is_promoted
+        ]
+        self.ranking = ranking  # what it says is known: nothing is left half done
         moved = []
-        for call in [self.line[place] for place in self.line.all]:
-            if call.is_promoted:
-                continue
-            was = call.level
-            placement = self.ranking.review(call.spec.job, self.age(call), was)
+        for call, placement in reviewed:
             if placement is None:
                 continue
-            if placement.level == was:
+            if placement.level == call.level:
                 call.expires_at_ns = placement.expires_at_ns
                 continue
+            was = call.level
             self._move(call, placement)
             self._tell_level(call, was, now_ns)
             moved.append(call)

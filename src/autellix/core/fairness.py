@@ -32,7 +32,6 @@ class ProgramClock:
         is_in_step: A step that holds one of its calls is under way.
         watch: Number of its entry among the programs that may come due; None: none.
         is_due: It has come due and waits for its turn to be promoted.
-        starved_ns: What it had waited in the window in which it was last promoted.
     """
 
     program_id: int
@@ -49,7 +48,6 @@ class ProgramClock:
     since_ran_ns: int = 0
     since_waited_ns: int = 0
     was_promoted: bool = False
-    starved_ns: int = 0
 
     @property
     def window(self) -> FairnessWindow:
@@ -81,7 +79,6 @@ class ProgramClock:
 
     def restart(self) -> None:
         """Begin a new fairness window."""
-        self.starved_ns = self.window_waited_ns
         self.window_ran_ns = self.window_waited_ns = 0
         self.since_ran_ns = self.since_waited_ns = 0
         self.was_promoted = True

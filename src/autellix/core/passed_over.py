@@ -18,8 +18,7 @@ class PassedOver:
     """Reserves for calls without blocks that were first passed over long enough ago.
 
     A newcomer that finds no room because of what programs retain has to wait longer, by
-    how long they may; one that is promoted by how long its program had waited for that,
-    if it is more.
+    how long they may.
 
     Args:
         books: The engine's calls.
@@ -50,10 +49,7 @@ class PassedOver:
         """Look at those that found no room when they have waited for long (K7)."""
         for call in newcomers:
             if call.let_in_by_ns is None:
-                wait_ns = self._books.retention.most_ns
-                if call.is_promoted:
-                    wait_ns = max(wait_ns, call.clock.starved_ns)
-                call.let_in_by_ns = now_ns + wait_ns
+                call.let_in_by_ns = now_ns + self._books.retention.most_ns
                 heapq.heappush(self._newcomers, (call.let_in_by_ns, call.call_id))
 
     def next_due_ns(self) -> int | None:

@@ -32,9 +32,9 @@ The bound that follows, in three parts:
    step)`` passes, and what the promoted ones take, until none of them is ahead, on
    however few slots. Two things can be added to n: calls
    that pass because the promoted one does not fit, for at most the stated time after
-   which room is kept for it (rule S4; where programs retain what is cached of them, the
-   time for which they may, or that for which it had starved, rule K7), and until
-   residents that recompute what they lost have produced their next token; and, when it is not resident itself, paused
+   which room is kept for it (rule S4, or K7 where programs retain what is cached of
+   them), and until residents that recompute what they lost have produced their next
+   token; and, when it is not resident itself, paused
    calls promoted after it: fewer than run, so they never have all of the engine.
 
 Where the inner order is by arrival of the program, ahead are the calls of programs that

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from autellix.core.booking import Booking
 from autellix.core.books import Books
+from autellix.core.call import CallState
 from autellix.core.invariants import check_scheduler
 from autellix.core.passed_over import PassedOver
 from autellix.core.plan import Plan
@@ -70,7 +71,7 @@ class StepScheduler:
         self._least_room: int | None = None
         self._steps_left_in_round = 0
         self._preemption = Preemption(blocks, costs)
-        self._reserve: Sequence[Order] = ()
+        self._reserve: Sequence[Call] = ()
         self._booking = Booking(self.books, costs)
         self._passed_over = PassedOver(self.books, limits.reserve_after_ns)
 
@@ -158,13 +159,14 @@ class StepScheduler:
             raise ValueError(
                 f"ranking version {version} is not newer than {self.ranking_version}"
             )
-        if ranking.first_quantum_ns < self.books.ranking.first_quantum_ns:
-            self.books.fairness.lower_quantum(ranking.first_quantum_ns)
-        self.ranking_version = version
-        self.books.ranking = ranking
+        was_ns = self.books.ranking.first_quantum_ns
         self._is_quiet = False
         self.books.retention.expire(now_ns)
-        return self.books.review(now_ns)
+        moved = self.books.use(ranking, now_ns)
+        self.ranking_version = version
+        if ranking.first_quantum_ns < was_ns:
+            self.books.fairness.lower_quantum(ranking.first_quantum_ns)
+        return moved
 
     def take_facts(self) -> list[Fact]:
         """Return what happened since this was last asked, in order."""
@@ -196,7 +198,7 @@ class StepScheduler:
             is_decision=is_round,
         )
         losses = books.retention.losses
-        decision.run(books.line.all if is_round else self._reserve)
+        decision.run(books.line.all if is_round else self._reserved_places())
         if is_round:
             books.waits.end_round(decision.short_of(), now_ns)
             books.retention.turned_away = decision.turned_away
@@ -204,11 +206,16 @@ class StepScheduler:
         self._passed_over.watch(decision.skipped)
         books.rejoin_preempted()
         if is_round and self.limits.round_steps > 1:
-            self._reserve = list(books.line.paused)
+            self._reserve = [books.line[place] for place in books.line.paused]
         has_lost = books.retention.losses > losses  # which the next round may use
         self._is_quiet = not decision.has_changed and not has_lost
         self._least_room = decision.least_room
         return self._dispatch(decision, now_ns)
+
+    def _reserved_places(self) -> Sequence[Order]:
+        """Return where the calls stand that may have a slot between rounds."""
+        paused = (c for c in self._reserve if c.state is CallState.PAUSED)
+        return sorted(call.order for call in paused if call.order in self.books.line)
 
     def _dispatch(self, decision: Round, now_ns: int) -> Plan:
         books = self.books

@@ -107,7 +107,7 @@ class CheckedRanking:
             ranking: What came.
 
         Raises:
-            PolicyFault: It has no levels or no first quantum.
+            PolicyFault: It has no levels, no first quantum, or lacks a method.
         """
         levels = getattr(ranking, "levels", None)
         quantum_ns = getattr(ranking, "first_quantum_ns", None)
@@ -115,6 +115,9 @@ class CheckedRanking:
             if not isinstance(number, int) or number < 1:
                 wanted = "a ranking with levels and first_quantum_ns of at least 1"
                 raise PolicyFault(policy, asked, ranking, wanted)
+        for name in ("enter", "expire", "review", "promote"):
+            if not callable(getattr(ranking, name, None)):
+                raise PolicyFault(policy, asked, ranking, f"a ranking with {name}()")
         return cls(
             policy=policy,
             unchecked=cast("Ranking", ranking),

@@ -172,9 +172,12 @@ class LateBinding:
 
     def update_ranking(self, ranking: Ranking) -> None:
         """Use another ranking for every placement from now on (rule Q4)."""
-        self._ranking = CheckedRanking.of(self._policy, "recalibrated", ranking)
-        self._intake.update_ranking(self._ranking, now_ns())
+        checked = CheckedRanking.of(self._policy, "recalibrated", ranking)
+        checked.take_over(self._ranking)
+        self._ranking = checked
+        self._intake.update_ranking(checked, now_ns())
         self._changed.set()
+        self._serve_all()
 
     async def watch(self) -> None:
         """Serve the engines again whenever waiting alone has changed something."""

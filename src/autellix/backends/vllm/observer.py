@@ -136,7 +136,7 @@ class Observer:
             return self._follower.take_facts()
 
     def update_ranking(self, version: int, ranking: Ranking) -> None:
-        """Use another ranking for calls that are submitted from now on."""
+        """Use another ranking for every placement from now on (rule Q4)."""
         with self._lock:
             self._follower.update_ranking(version, ranking, self._now_ns())
 
