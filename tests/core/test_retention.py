@@ -22,6 +22,7 @@ def world(
     device_blocks: int = POOL,
     host_blocks: int = 0,
     slots: int = 2,
+    lookahead: int = 16,
     retains: bool = True,
 ) -> World:
     """Return an engine with few slots, blocks of one token, and a pool of 16."""
@@ -29,7 +30,7 @@ def world(
         Setup(
             policy=policy,
             ranking=policy.ranking(1_000),
-            limits=StepLimits(slots=slots, token_budget=16),
+            limits=StepLimits(slots=slots, token_budget=16, lookahead=lookahead),
             costs=COSTS,
             device_blocks=device_blocks,
             host_blocks=host_blocks,
@@ -240,28 +241,54 @@ def test_the_last_in_the_order_loses_first_whoever_waits() -> None:
     assert young not in retention or len(retention.held) == 1
 
 
+def continuation(one: World, call_id: int, tokens: int) -> list[int]:
+    """Return what a call is going to hold when it is so long."""
+    known = list(one.books.calls[call_id].tokens)
+    while len(known) < tokens:
+        known.append(next_token(known))
+    return known
+
+
+def let_in_ns(one: World, call_id: int, *, takes_windows: bool) -> int:
+    """Return when a call has ended."""
+    while call_id in one.books.calls:
+        plan = one.plan()
+        window = one.scheduler.window(plan) if takes_windows else None
+        if window is None:
+            one.commit(forward_ns=1)
+        else:
+            one.commit_window([1] * min(window.steps, 5))
+    return one.now_ns
+
+
 def test_steps_together_end_where_a_newcomer_finds_its_prompt() -> None:
     """One that runs computes what it begins with, and so it is returning (S10)."""
-    let_in_ns = []
+    ends_ns = []
     for takes_windows in (False, True):
         one = world(device_blocks=40)
         ran(one, one.open("away"), [5] * 24)
         runner = one.submit(one.open("runs"), prompt=[1], max_tokens=14)
         step(one)
-        known = list(one.books.calls[runner].tokens)
-        while len(known) < 15:
-            known.append(next_token(known))
-        prompt = [*known[:9], *[9] * 9]
+        prompt = [*continuation(one, runner, 15)[:9], *[9] * 9]
         late = one.submit(one.open("late"), prompt=prompt, max_tokens=1)
-        while late in one.books.calls:
-            plan = one.plan()
-            window = one.scheduler.window(plan) if takes_windows else None
-            if window is None:
-                one.commit(forward_ns=1)
-            else:
-                one.commit_window([1] * min(window.steps, 5))
-        let_in_ns.append(one.now_ns)
-    assert let_in_ns[0] == let_in_ns[1]
+        ends_ns.append(let_in_ns(one, late, takes_windows=takes_windows))
+    assert ends_ns[0] == ends_ns[1]
+
+
+def test_steps_together_end_so_behind_one_that_is_passed_over() -> None:
+    """It is no miss: who stands behind it is tried, however few may miss (S10)."""
+    ends_ns = []
+    for takes_windows in (False, True):
+        one = world(LEVELS, device_blocks=40, slots=4, lookahead=1)
+        long = ran_long(one, [5])
+        ran(one, one.open("away"), [6] * 24)
+        runner = one.submit(one.open("runs"), prompt=[1], max_tokens=14)
+        step(one)
+        promoted(one, long, [7] * 20)
+        prompt = [*continuation(one, runner, 15)[:9], *[9] * 9]
+        late = one.submit(one.open("late"), prompt=prompt, max_tokens=1)
+        ends_ns.append(let_in_ns(one, late, takes_windows=takes_windows))
+    assert ends_ns[0] == ends_ns[1]
 
 
 def test_the_newcomer_with_least_to_spare_bounds_steps_together() -> None:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import cast
 
 import anyio
@@ -17,10 +18,12 @@ from autellix.core.ranking import ChargeSample, Placement, Policy, Ranking
 from autellix.core.records import Job
 from autellix.errors import PolicyFault
 from autellix.policies import PLAS, Ladder
+from autellix.policies.checked import CheckedRanking
 from autellix.testing import run_virtual
 from tests.fakes import FakeEngine
 
 CALLS = 80
+LADDER = Ladder(bounds_s=(1.0,), quanta_s=(1.0, 1.0))
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +42,16 @@ class Picky(Ladder):
         if job.program_class == "unheard of":
             raise LookupError(job.program_class)
         return super().enter(job, age_ns)
+
+
+def test_a_ranking_that_lacks_a_method_is_told_at_the_start() -> None:
+    """Not when it is first asked, in the middle of a step."""
+    for missing in ("enter", "expire", "review", "promote"):
+        has = {"enter", "expire", "review", "promote"} - {missing}
+        methods = dict.fromkeys(has, LADDER.enter)
+        ranking = SimpleNamespace(levels=2, first_quantum_ns=1, **methods)
+        with pytest.raises(PolicyFault, match=rf"with {missing}\(\)"):
+            CheckedRanking.of(PLAS(), "ranking", ranking)
 
 
 def test_a_fit_that_fails_costs_no_call(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from autellix.balancers import (
 from autellix.core.cost_model import CostModel
 from autellix.core.records import CallReport, Outcome, WaitReason
 from autellix.core.snapshot import EngineStatistics
-from autellix.policies import FCFS, PLAS, Ladder
+from autellix.policies import FCFS, PLAS, AgeRow, Ladder, Table
 from tests.fakes import FakeEngine
 
 LADDER = Ladder.geometric(2.0, 2.0, 4)
@@ -129,6 +129,25 @@ async def test_a_better_call_passes_the_limit() -> None:
         engine.worst_level = 0
         tasks.start_soon(runtime.generate, "no better")
         await anyio.sleep(0.5)
+        assert len(engine.calls) == 2
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_call_that_has_become_better_passes_the_limit_at_once() -> None:
+    """What is learned holds for those who wait, and engines are asked again (Q4)."""
+    engine = FakeEngine(step_s=1.0, intake_limit_calls=1, worst_level=1)
+    async with (
+        AutellixRuntime(engines=[engine], policy=PLAS(ladder=LADDER)) as runtime,
+        anyio.create_task_group() as tasks,
+    ):
+        assert runtime._late is not None
+        runtime._late.update_ranking(Table(default=AgeRow(starts_s=[0], levels=[2])))
+        tasks.start_soon(runtime.generate, "first")
+        tasks.start_soon(runtime.generate, "waits")
+        await anyio.sleep(0.5)
+        assert len(engine.calls) == 1
+        runtime._late.update_ranking(Table(default=AgeRow(starts_s=[0], levels=[0])))
+        await anyio.sleep(0.1)
         assert len(engine.calls) == 2
         tasks.cancel_scope.cancel()
 
