@@ -53,7 +53,7 @@ class Preempted(Fact):
 
 @attrs.frozen(kw_only=True)
 class Demoted(Fact):
-    """Placed anew by age, on a worse level."""
+    """Placed anew on a worse level: by age, or by another ranking (rule Q4)."""
 
     level: int
     was: int
@@ -61,7 +61,7 @@ class Demoted(Fact):
 
 @attrs.frozen(kw_only=True)
 class Raised(Fact):
-    """Placed anew by age, on a better level: only table rankings do that (Q1)."""
+    """Placed anew on a better level: only table rankings do that (Q1, Q4)."""
 
     level: int
     was: int

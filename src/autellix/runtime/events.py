@@ -37,7 +37,7 @@ class EventKind(StrEnum):
     RESUMED = "resumed"
     DEMOTED = "demoted"
     RAISED = "raised"
-    """Placed on a better level by its age; only table rankings do that."""
+    """Placed on a better level by age or another ranking; only tables do that."""
     PROMOTED = "promoted"
     """Its program starved."""
     RESERVED = "reserved"
