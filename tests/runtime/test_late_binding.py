@@ -19,6 +19,7 @@ from autellix.balancers import (
 from autellix.core.cost_model import CostModel
 from autellix.core.records import CallReport, Outcome, WaitReason
 from autellix.core.snapshot import EngineStatistics
+from autellix.errors import PolicyFault
 from autellix.policies import FCFS, PLAS, AgeRow, Ladder, Table
 from tests.fakes import FakeEngine
 
@@ -149,6 +150,31 @@ async def test_a_call_that_has_become_better_passes_the_limit_at_once() -> None:
         runtime._late.update_ranking(Table(default=AgeRow(starts_s=[0], levels=[0])))
         await anyio.sleep(0.1)
         assert len(engine.calls) == 2
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_fault_found_before_another_ranking_came_is_told_all_the_same() -> None:
+    """The call that waits is ended, though the ranking at fault is gone (Q4)."""
+    engine, policy = FakeEngine(step_s=1.0, intake_limit_calls=1), PLAS(ladder=LADDER)
+    async with (
+        AutellixRuntime(engines=[engine], policy=policy) as runtime,
+        runtime.program("waits") as program,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(runtime.generate, "holds the engine")
+        await anyio.sleep(0.1)
+
+        async def recalibrate() -> None:
+            await anyio.sleep(0.1)
+            late = runtime._late
+            assert late is not None
+            fault = PolicyFault(policy, "promote", None, "a Placement")
+            late._ranking._faults[program.id] = fault
+            late.update_ranking(LADDER)
+
+        tasks.start_soon(recalibrate)
+        with pytest.raises(PolicyFault):
+            await program.generate("waits")
         tasks.cancel_scope.cancel()
 
 
