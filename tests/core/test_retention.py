@@ -204,7 +204,7 @@ def test_a_sibling_does_not_cost_a_program_what_it_retains() -> None:
     one.commit(forward_ns=1)
     call = one.books.calls[waits]
     call.skipped_since_ns = one.now_ns
-    one.books.reserve(call, one.now_ns)
+    one.books.places.reserve(call, one.now_ns)
     assert program in one.books.retention
     one.cancel(waits)
     assert program in one.books.retention
@@ -351,7 +351,7 @@ def promoted(one: World, program: int, prompt: Sequence[int]) -> Call:
     """Return the next call of a program, which is promoted."""
     call = one.books.calls[one.submit(program, prompt=prompt, max_tokens=2)]
     call.clock.restart()
-    one.books.promote(call, one.now_ns)
+    one.books.places.promote(call, one.now_ns)
     one._take_facts()
     return call
 

@@ -40,7 +40,7 @@ def check_placed(books: Books, ledger: Ledger, before: Sequence[Placed]) -> None
             continue
         age_ns = ledger.lives[call.call_id].age_ns(books.policy.charge)
         assert placement_of(call) == (
-            books.ranking.expire(call.spec.job, age_ns, was.level)
+            books.places.ranking.expire(call.spec.job, age_ns, was.level)
             if was.expires_at_ns is not None and age_ns >= was.expires_at_ns
             else was
         )
@@ -48,7 +48,7 @@ def check_placed(books: Books, ledger: Ledger, before: Sequence[Placed]) -> None
 
 def starving(books: Books, ledger: Ledger, now_ns: int) -> set[int]:
     """Return the calls that a round promotes now, worked out from the ledger (Q3)."""
-    beta, floor_ns = books.policy.beta, books.ranking.first_quantum_ns
+    beta, floor_ns = books.policy.beta, books.places.ranking.first_quantum_ns
     if beta is None:
         return set()
     found = [

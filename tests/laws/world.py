@@ -103,7 +103,7 @@ class World:
         call = self.scheduler.submit(spec, self.now_ns)
         self._calls[call.call_id] = call
         self.ledger.submitted(spec, self.now_ns)
-        entered = self.books.ranking.enter(spec.job, spec.inherited_ns)
+        entered = self.books.places.ranking.enter(spec.job, spec.inherited_ns)
         assert placement_of(call) == entered
         self._take_facts()
         return spec.call_id
@@ -141,7 +141,7 @@ class World:
         for i, call in calls.items():
             order, wanted = before[i]
             if call.state is not CallState.RUNNING and not call.is_promoted:
-                job, age_ns = call.spec.job, self.books.age(call)
+                job, age_ns = call.spec.job, self.books.places.age(call)
                 wanted = ranking.review(job, age_ns, wanted.level) or wanted
             assert placement_of(call) == wanted
             has_moved = call.level != order[0]

@@ -133,7 +133,10 @@ class Booking:
                 continue
             if call.computed // block_tokens > len(call.lease.chain):
                 books.blocks.publish(call)
-            if call.expires_at_ns is not None and books.age(call) >= call.expires_at_ns:
-                books.expire(call, ended_ns)
+            if (
+                call.expires_at_ns is not None
+                and books.places.age(call) >= call.expires_at_ns
+            ):
+                books.places.expire(call, ended_ns)
         if len(books.calls) < live:
             books.running = [c for c in books.running if c.call_id in books.calls]

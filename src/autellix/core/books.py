@@ -11,34 +11,29 @@ from typing import TYPE_CHECKING
 
 from autellix.core.call import Call, CallState
 from autellix.core.facts import (
-    Demoted,
     Ended,
     FirstToken,
     Preempted,
-    Promoted,
-    Raised,
-    Reserved,
     Resumed,
     Scheduled,
+    about,
 )
 from autellix.core.fairness import Fairness
+from autellix.core.places import Places
 from autellix.core.prefix_tree import Lease
-from autellix.core.ranking import InnerOrder
 from autellix.core.records import (
     CallReport,
-    Charge,
     Outcome,
     PreemptionKind,
     WaitReason,
 )
-from autellix.core.retention import Retention
-from autellix.core.waiting import WaitingLine, WaitLedger
+from autellix.core.waiting import WaitLedger
 
 if TYPE_CHECKING:
     from autellix.core.facts import Fact
     from autellix.core.found import Found
     from autellix.core.kv_blocks import KVBlocks
-    from autellix.core.ranking import Placement, Policy, Ranking
+    from autellix.core.ranking import Policy, Ranking
     from autellix.core.records import CallSpec
 
 _RESUMED = {
@@ -54,7 +49,8 @@ class Books:
     Attributes:
         calls: All live calls by id.
         running: Those that hold a slot.
-        line: Those that do not.
+        places: Where they stand in the order.
+        line: Those that do not hold one.
         retention: What of the cache is retained for them, and for their programs.
         preempted: Lost slot or blocks in this round; they join the line after it.
         released: Calls that gave up device blocks since the last plan.
@@ -67,29 +63,36 @@ class Books:
     ) -> None:
         self.blocks = blocks
         self.policy = policy
-        self.ranking = ranking
         self.calls: dict[int, Call] = {}
         self.running: list[Call] = []
-        self.line = WaitingLine()
-        self.retention = Retention(blocks, self.line, retained_ns)
-        self.waits = WaitLedger()
-        self.fairness = Fairness(policy.beta)
         self.preempted: list[Call] = []
         self.released: list[int] = []
-        self.promoted = 0  # live calls
         self.facts: list[Fact] = []
         self.totals: Counter[str] = Counter()
         self.preemptions: Counter[PreemptionKind] = Counter()
         self.ended_wait_ns: Counter[WaitReason] = Counter()
-        self._by_program = policy.inner_order is InnerOrder.PROGRAM_ARRIVAL
-        self._by_work = policy.charge is Charge.WORK
-        self._entries = 0
+        self.waits = WaitLedger()
+        self.fairness = Fairness(policy.beta)
+        self.places = Places(
+            blocks,
+            policy,
+            ranking,
+            self.fairness,
+            retained_ns=retained_ns,
+            tell=self._tell,
+            totals=self.totals,
+        )
+        self.line = self.places.line
+        self.retention = self.places.retention
+
+    def _tell(self, fact: Fact) -> None:
+        self.facts.append(fact)
 
     # -- arriving and leaving ----------------------------------------------------
 
     def enter(self, spec: CallSpec, now_ns: int) -> Call:
         """Take a submitted call in and put it in the line."""
-        placement = self.ranking.enter(spec.job, spec.inherited_ns)  # may raise
+        placement = self.places.ranking.enter(spec.job, spec.inherited_ns)  # may raise
         call = Call(
             spec=spec,
             tokens=list(spec.prompt),
@@ -99,8 +102,8 @@ class Books:
         )
         self.calls[call.call_id] = call
         self.fairness.enter(call, now_ns)
-        self._place(call, placement)
-        self.join_line(call)
+        self.places.place(call, placement)
+        self.places.join_line(call)
         self.retention.forget(call.spec.program_id)
         self.waits.follow(call, now_ns)
         return call
@@ -117,10 +120,10 @@ class Books:
         self.blocks.release(call)
         self.released.append(call.call_id)
         call.state = CallState.ENDED
-        self.promoted -= call.is_promoted
+        self.places.promoted -= call.is_promoted
         del self.calls[call.call_id]
         report = self._report(call, outcome, now_ns)
-        self.facts.append(Ended(report=report, **self._about(call, now_ns)))
+        self.facts.append(Ended(report=report, **about(call, now_ns)))
 
     def _report(self, call: Call, outcome: Outcome, now_ns: int) -> CallReport:
         self._count(call)
@@ -157,27 +160,15 @@ class Books:
 
     # -- the line ----------------------------------------------------------------
 
-    def join_line(self, call: Call) -> None:
-        """Put a call without a slot in its place."""
-        self.line.add(call, is_returning=self.retention.wait(call))
-        if call.level > 0:
-            self.fairness.add_starvable(call, self.ranking.first_quantum_ns)
-
     def leave_line(self, call: Call, now_ns: int) -> None:
         """Take a call out of the line, its wait booked."""
-        self._leave_place(call)
-        if call.level > 0:
-            self.fairness.remove_starvable(call)
+        self.places.leave_line(call)
         self.waits.leave(call, now_ns)
-
-    def _leave_place(self, call: Call) -> None:
-        self.line.remove(call)
-        self.retention.leave(call)
 
     def rejoin_preempted(self) -> None:
         """Let the calls preempted in this round join the line."""
         for call in self.preempted:
-            self.join_line(call)
+            self.places.join_line(call)
         self.preempted = []
 
     # -- slots and blocks --------------------------------------------------------
@@ -185,14 +176,14 @@ class Books:
     def admit(self, call: Call, found: Found, tokens: int, now_ns: int) -> None:
         """Give a call of the line a slot, and blocks for ``tokens`` of it."""
         self.leave_line(call, now_ns)
-        about = self._about(call, now_ns)
+        told = about(call, now_ns)
         if call.was_admitted:
-            self.facts.append(Resumed(kind=_RESUMED[call.state], **about))
+            self.facts.append(Resumed(kind=_RESUMED[call.state], **told))
         else:
             call.cached_device_tokens = found.device * self.blocks.block_tokens
             call.cached_host_tokens = found.tokens - call.cached_device_tokens
             self.facts.append(
-                Scheduled(cached_tokens=found.tokens, level=call.level, **about)
+                Scheduled(cached_tokens=found.tokens, level=call.level, **told)
             )
         if call.state is not CallState.PAUSED:
             call.computed = found.tokens
@@ -201,7 +192,7 @@ class Books:
         call.was_admitted = True
         call.skipped_since_ns = call.let_in_by_ns = None
         call.is_reserved = False
-        self._reorder(call)
+        self.places.reorder(call)
 
     def pause(self, call: Call, by: Call, now_ns: int) -> None:
         """Take the slot of a running call; its blocks stay."""
@@ -227,7 +218,7 @@ class Books:
             call.computed = 0
             call.is_recomputing = True
         self.released.append(call.call_id)
-        self._reorder(call)
+        self.places.reorder(call)
         if call not in self.preempted:
             self.preempted.append(call)
         self._preempt(call, kind, by, now_ns)
@@ -235,111 +226,10 @@ class Books:
     def _preempt(self, call: Call, kind: PreemptionKind, by: Call, now_ns: int) -> None:
         call.preemptions[kind] = call.preemptions.get(kind, 0) + 1
         self.preemptions[kind] += 1
-        about = self._about(call, now_ns)
-        self.facts.append(Preempted(kind=kind, by=by.call_id, **about))
-
-    # -- levels ------------------------------------------------------------------
-
-    def age(self, call: Call) -> int:
-        """Return inherited + own charge, nanoseconds."""
-        own = call.work_ns if self._by_work else call.service_ns
-        return call.inherited_ns + own
-
-    def expire(self, call: Call, now_ns: int) -> None:
-        """Place a running call anew: its age reached its expiry."""
-        was = call.level
-        job, age = call.spec.job, self.age(call)
-        self._place(call, self.ranking.expire(job, age, was))
-        self._tell_level(call, was, now_ns)
-
-    def use(self, ranking: Ranking, now_ns: int) -> list[Call]:
-        """Use another ranking, for waiting calls at once where it says so (rule Q4).
-
-        Returns:
-            Those that have another level now, in the order that was.
-        """
-        waiting = [self.line[place] for place in self.line.all]
-        reviewed = [
-            (call, ranking.review(call.spec.job, self.age(call), call.level))
-            for call in waiting
-            if not call.is_promoted
-        ]
-        self.ranking = ranking  # what it says is known: nothing is left half done
-        moved = []
-        for call, placement in reviewed:
-            if placement is None:
-                continue
-            if placement.level == call.level:
-                call.expires_at_ns = placement.expires_at_ns
-                continue
-            was = call.level
-            self._move(call, placement)
-            self._tell_level(call, was, now_ns)
-            moved.append(call)
-        return moved
-
-    def _tell_level(self, call: Call, was: int, now_ns: int) -> None:
-        about = self._about(call, now_ns)
-        if call.level > was:
-            self.totals["demotions"] += 1
-            self.facts.append(Demoted(level=call.level, was=was, **about))
-        elif call.level < was:
-            self.facts.append(Raised(level=call.level, was=was, **about))
-
-    def promote(self, call: Call, now_ns: int) -> None:
-        """Put a waiting call of a starving program to level 0 (rule Q3)."""
-        was = call.level
-        self._move(call, self.ranking.promote(call.spec.job, self.age(call)))
-        call.is_promoted = True
-        self.promoted += 1
-        self.totals["promotions"] += 1
-        self.facts.append(Promoted(was=was, **self._about(call, now_ns)))
-
-    def reserve(self, call: Call, now_ns: int) -> None:
-        """Keep room for a call that was passed over for long (rule S4)."""
-        self._leave_place(call)
-        call.is_reserved = True
-        self._reorder(call)
-        self.line.add(call, is_returning=self.retention.wait(call))
-        self.totals["reservations"] += 1
-        self.facts.append(Reserved(**self._about(call, now_ns)))
+        told = about(call, now_ns)
+        self.facts.append(Preempted(kind=kind, by=by.call_id, **told))
 
     def first_token(self, call: Call, now_ns: int) -> None:
         """Note the first token of a call."""
         call.first_token_ns = now_ns
-        self.facts.append(FirstToken(**self._about(call, now_ns)))
-
-    def _move(self, call: Call, placement: Placement) -> None:
-        """Give a call of the line another place in it; its wait goes on."""
-        self._leave_place(call)
-        if call.level > 0:
-            self.fairness.remove_starvable(call)
-        self._place(call, placement)
-        self.join_line(call)
-
-    def _place(self, call: Call, placement: Placement) -> None:
-        self._entries += 1
-        self.promoted -= call.is_promoted
-        call.is_promoted = False
-        call.level = placement.level
-        call.expires_at_ns = placement.expires_at_ns
-        arrival = call.spec.job.program_arrival
-        call.inner = (arrival, self._entries) if self._by_program else (self._entries,)
-        self._reorder(call)
-
-    @staticmethod
-    def _reorder(call: Call) -> None:
-        call.order = (
-            call.level,
-            0 if call.is_reserved else 1,
-            0 if call.is_resident else 1,
-            *call.inner,
-        )
-
-    @staticmethod
-    def _about(call: Call, now_ns: int) -> dict[str, int]:
-        return {
-            "at_ns": now_ns,
-            "call_id": call.call_id,
-            "program_id": call.spec.program_id,
-        }
+        self.facts.append(FirstToken(**about(call, now_ns)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
+    from autellix.core.call import Call
     from autellix.core.records import CallReport, PreemptionKind
 
 
@@ -84,3 +85,12 @@ class Ended(Fact):
     """Ended, exactly once."""
 
     report: CallReport
+
+
+def about(call: Call, at_ns: int) -> dict[str, int]:
+    """Return what every fact tells: when it happened, and to which call."""
+    return {
+        "at_ns": at_ns,
+        "call_id": call.call_id,
+        "program_id": call.spec.program_id,
+    }

@@ -50,8 +50,8 @@ def _in_calls(books: Books) -> Iterator[str]:
         name = f"call {call_id}, {call.state.value},"
         if call.call_id != call_id or call.state is CallState.ENDED:
             yield f"{name} stands among the live calls as {call_id}"
-        if not 0 <= call.level < books.ranking.levels:
-            yield f"{name} is on level {call.level} of {books.ranking.levels}"
+        if not 0 <= call.level < books.places.ranking.levels:
+            yield f"{name} is on level {call.level} of {books.places.ranking.levels}"
         if call.remaining < 1 or not 0 <= call.computed < len(call.tokens):
             yield f"{name} computed {call.computed}, has {call.remaining} tokens left"
         if call.state is CallState.WAITING and call.computed:
@@ -96,7 +96,7 @@ def _in_order(books: Books) -> Iterator[str]:
         order = (call.level, 1 - is_first, 1 - is_second, *call.inner)
         if call.order != order:
             yield f"call {call.call_id} stands at {call.order}, belongs to {order}"
-        if books._by_program and call.inner[0] != call.spec.job.program_arrival:
+        if books.places._by_program and call.inner[0] != call.spec.job.program_arrival:
             yield f"call {call.call_id} is not placed by program: {call.inner}"
     if len(entries) != len(books.calls):
         yield "two calls entered their levels as one"
@@ -132,8 +132,8 @@ def _in_fairness(books: Books) -> Iterator[str]:
     if set(programs) != set(fairness._clocks):
         yield f"programs {set(programs)} live, {set(fairness._clocks)} have clocks"
     promoted = sum(call.is_promoted for call in books.calls.values())
-    if books.promoted != promoted:
-        yield f"{promoted} calls are promoted, {books.promoted} are counted"
+    if books.places.promoted != promoted:
+        yield f"{promoted} calls are promoted, {books.places.promoted} are counted"
     due = [i for i, clock in fairness._clocks.items() if clock.is_due]
     if fairness._due != sorted(due):
         yield f"programs {fairness._due} are said to be due, {due} are"

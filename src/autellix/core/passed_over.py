@@ -68,7 +68,7 @@ class PassedOver:
             if call.is_resident:
                 continue  # watched again if it loses its blocks
             if due == call.skipped_since_ns + self._reserve_after_ns:
-                self._books.reserve(call, now_ns)
+                self._books.places.reserve(call, now_ns)
         while self._newcomers and self._newcomers[0][0] <= now_ns:
             due, call_id = heapq.heappop(self._newcomers)
             self._reserve_for_newcomer(due, call_id, now_ns)
@@ -82,4 +82,4 @@ class PassedOver:
             return
         if call.skipped_since_ns is None:
             call.skipped_since_ns = now_ns
-        self._books.reserve(call, now_ns)
+        self._books.places.reserve(call, now_ns)

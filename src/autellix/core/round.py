@@ -221,7 +221,7 @@ class Round:
         """
         if call.is_reserved or self._is_alone():
             return None
-        least = self.books.ranking.levels
+        least = self.books.places.ranking.levels
         if not call.is_promoted:
             least = call.level + self.limits.hysteresis_levels
         blocks, retention = self.books.blocks, self.books.retention

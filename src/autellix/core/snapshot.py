@@ -77,7 +77,7 @@ def snapshot(books: Books, steps: int, ranking_version: int) -> EngineStatistics
         swapped=states["swapped"],
         waiting=states["waiting"],
         worst_running_level=max((c.level for c in books.running), default=None),
-        level_occupancy=[occupancy[n] for n in range(books.ranking.levels)],
+        level_occupancy=[occupancy[n] for n in range(books.places.ranking.levels)],
         demotions=totals["demotions"],
         promotions=totals["promotions"],
         reservations=totals["reservations"],

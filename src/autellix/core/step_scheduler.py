@@ -150,19 +150,19 @@ class StepScheduler:
         Raises:
             ValueError: It has another number of levels, or an older version.
         """
-        if ranking.levels != self.books.ranking.levels:
+        if ranking.levels != self.books.places.ranking.levels:
             raise ValueError(
                 f"a ranking of {ranking.levels} levels cannot replace one of "
-                f"{self.books.ranking.levels}"
+                f"{self.books.places.ranking.levels}"
             )
         if version <= self.ranking_version:
             raise ValueError(
                 f"ranking version {version} is not newer than {self.ranking_version}"
             )
-        was_ns = self.books.ranking.first_quantum_ns
+        was_ns = self.books.places.ranking.first_quantum_ns
         self._is_quiet = False
         self.books.retention.expire(now_ns)
-        moved = self.books.use(ranking, now_ns)
+        moved = self.books.places.use(ranking, now_ns)
         self.ranking_version = version
         if ranking.first_quantum_ns < was_ns:
             self.books.fairness.lower_quantum(ranking.first_quantum_ns)
@@ -236,7 +236,7 @@ class StepScheduler:
 
     def _promote(self, now_ns: int) -> None:
         books = self.books
-        floor_ns = books.ranking.first_quantum_ns
+        floor_ns = books.places.ranking.first_quantum_ns
         books.fairness.look(floor_ns, now_ns)
         while self.may_promote():
             clock = books.fairness.take_starving(floor_ns, now_ns)
@@ -244,12 +244,14 @@ class StepScheduler:
                 return
             for call in sorted(clock.calls.values(), key=lambda call: call.order):
                 if self.may_promote() and call.level > 0 and call.order in books.line:
-                    books.promote(call, now_ns)
+                    books.places.promote(call, now_ns)
 
     def may_promote(self) -> bool:
         """Say whether one more call of a program that starves has room (Q3)."""
         beta, running = self.books.policy.beta, len(self.books.running)
-        return beta is not None and self.books.promoted < most_promoted(running, beta)
+        return beta is not None and self.books.places.promoted < most_promoted(
+            running, beta
+        )
 
     def next_promotion_ns(self) -> int | None:
         """Return when a program may be promoted at the earliest; None: not by waiting.

@@ -85,7 +85,9 @@ def window_of(
     if steps < 2:
         return None
     left = [
-        c.expires_at_ns - books.age(c) for c in calls if c.expires_at_ns is not None
+        c.expires_at_ns - books.places.age(c)
+        for c in calls
+        if c.expires_at_ns is not None
     ]
     service_ns = min(left) if left and not by_work else None
     return Window(steps=steps, service_ns=service_ns, until_ns=until_ns)
@@ -160,7 +162,7 @@ def _steps_to_expiry(books: Books, costs: CostModel, call: Call, most: int) -> i
     """Return the step, at most ``most``, in which the call's work expires."""
     if call.expires_at_ns is None:
         return most
-    left = call.expires_at_ns - books.age(call)
+    left = call.expires_at_ns - books.places.age(call)
     low, high = 1, most
     while low < high:
         steps = (low + high) // 2

@@ -98,7 +98,7 @@ class Ordering:
 
     def _starves(self, call: Call) -> bool:
         beta = self._follower.books.policy.beta
-        quantum_ns = self._follower.books.ranking.first_quantum_ns
+        quantum_ns = self._follower.books.places.ranking.first_quantum_ns
         return beta is not None and is_starving(call.clock.window, beta, quantum_ns)
 
     def _may_come_in(self, call: Call) -> bool:

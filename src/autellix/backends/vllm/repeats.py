@@ -91,7 +91,7 @@ def repeats_of(
             return None
         if call.expires_at_ns is None:
             continue
-        left = call.expires_at_ns - books.age(call)
+        left = call.expires_at_ns - books.places.age(call)
         if by_work:
             dearest_ns = costs.decode_work_ns(call.computed + _HORIZON_STEPS)
             steps = min(_HORIZON_STEPS, max(0, left - 1) // max(1, dearest_ns))

@@ -225,7 +225,7 @@ class Sessions:
 
     def _fit(self, steering: Steering) -> None:
         policy = self._settings.policy
-        ranking = steering.follower.books.ranking
+        ranking = steering.follower.books.places.ranking
         sample = self.table.charge_sample()
         try:
             new = CheckedPolicy(policy).recalibrated(ranking, sample)

@@ -68,13 +68,13 @@ def test_a_promoted_call_stays_where_it_is() -> None:
     call = one.books.calls[one.submit(old, prompt=[0], max_tokens=1)]
     assert call.level == 1
     call.clock.restart()
-    one.books.promote(call, one.now_ns)
+    one.books.places.promote(call, one.now_ns)
     one.update_ranking(
         attrs.evolve(OLD_FIRST, default=AgeRow(starts_s=[0], levels=[1]))
     )
     assert call.level == 0
     assert call.is_promoted
-    assert one.books.promoted == 1
+    assert one.books.places.promoted == 1
 
 
 def test_a_ranking_that_raises_changes_nothing() -> None:
@@ -95,7 +95,7 @@ def test_a_ranking_that_raises_changes_nothing() -> None:
     with pytest.raises(ZeroDivisionError):
         one.scheduler.update_ranking(1, Broken(default=OLD_FIRST.default), 1)
     assert before == [(c.call_id, c.order) for c in one.books.calls.values()]
-    assert one.books.ranking is YOUNG_FIRST
+    assert one.books.places.ranking is YOUNG_FIRST
     assert one.scheduler.ranking_version == 0
     one.check()
 
