@@ -1,18 +1,36 @@
 """Laws between policies: where two of them are the same rule, they decide the same."""
 
+import copy
 import math
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autellix.core.facts import Demoted, Preempted, Promoted
-from autellix.policies import ATLAS, FCFS, MLFQ, PLAS, Ladder
+from autellix.policies import ATLAS, FCFS, MLFQ, PLAS, AgeRow, Gittins, Ladder, Table
+from autellix.policies.gittins.sizes import ClassSizes, SizeModel, Sizes
 from tests.laws.replayed import MS, Chain, Replayed, replay
+from tests.laws.setups import POLICIES
 
 LADDER = Ladder(bounds_s=(0.1, 0.4), quanta_s=(0.1, 0.3, 0.9))
 ONE_LEVEL = Ladder(bounds_s=(), quanta_s=(math.inf,))
 
+_ROW = AgeRow(starts_s=(0,), levels=(0,))
+_MODEL = SizeModel(classes={"any": ClassSizes(ended=[Sizes(1.0, 2.0)])})
 CALLS = st.tuples(st.integers(1, 30), st.integers(1, 25))
+
+
+def test_equal_policies_and_rankings_are_one_key() -> None:
+    """What is frozen can be put into sets, also where it holds a mapping."""
+    ours = [
+        each for policy, rankings in POLICIES.values() for each in (policy, *rankings)
+    ]
+    for value in (
+        *ours,
+        Table(rows={"any": _ROW}, default=_ROW),
+        Gittins(model=_MODEL),
+    ):
+        assert {value: "found"}[copy.deepcopy(value)] == "found"
 
 
 def chains(most_calls: int) -> st.SearchStrategy[list[Chain]]:

@@ -54,6 +54,24 @@ def test_a_ranking_that_lacks_a_method_is_told_at_the_start() -> None:
             CheckedRanking.of(PLAS(), "ranking", ranking)
 
 
+@attrs.frozen(kw_only=True)
+class Uncounted(Ladder):
+    """Fails when it is asked how many levels it has."""
+
+    @property
+    def levels(self) -> int:
+        raise ZeroDivisionError("levels")
+
+
+def test_a_ranking_that_cannot_tell_its_levels_is_a_policys_fault() -> None:
+    """As with its methods: the error says which policy, and what it was asked."""
+    with pytest.raises(PolicyFault, match="ranking") as fault:
+        CheckedRanking.of(
+            PLAS(), "ranking", Uncounted(bounds_s=(1.0,), quanta_s=(1.0, 1.0))
+        )
+    assert isinstance(fault.value.__cause__, ZeroDivisionError)
+
+
 def test_a_fit_that_fails_costs_no_call(caplog: pytest.LogCaptureFixture) -> None:
     """All calls end, the engine lives, and the log says what failed."""
 

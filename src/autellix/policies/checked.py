@@ -109,8 +109,8 @@ class CheckedRanking:
         Raises:
             PolicyFault: It has no levels, no first quantum, or lacks a method.
         """
-        levels = getattr(ranking, "levels", None)
-        quantum_ns = getattr(ranking, "first_quantum_ns", None)
+        levels = _asked(policy, asked, getattr, ranking, "levels", None)
+        quantum_ns = _asked(policy, asked, getattr, ranking, "first_quantum_ns", None)
         for number in (levels, quantum_ns):
             if not isinstance(number, int) or number < 1:
                 wanted = "a ranking with levels and first_quantum_ns of at least 1"

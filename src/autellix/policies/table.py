@@ -81,7 +81,9 @@ class Table:
         first_quantum_s: Floor of T in the starvation rule (Q3), seconds.
     """
 
-    rows: Mapping[str, AgeRow] = attrs.field(factory=dict, converter=_to_rows)
+    rows: Mapping[str, AgeRow] = attrs.field(
+        factory=dict, converter=_to_rows, hash=False
+    )
     default: AgeRow
     first_quantum_s: float = attrs.field(default=1.0, validator=_positive)
 

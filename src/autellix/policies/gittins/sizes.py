@@ -100,7 +100,9 @@ class SizeModel:
         shared: Of all classes too rare to have a model of their own.
     """
 
-    classes: Mapping[str, ClassSizes] = attrs.field(factory=dict, converter=_to_classes)
+    classes: Mapping[str, ClassSizes] = attrs.field(
+        factory=dict, converter=_to_classes, hash=False
+    )
     shared: ClassSizes = attrs.field(factory=ClassSizes)
 
     def median_s(self) -> float:
