@@ -104,7 +104,7 @@ def test_a_policy_that_learns_starts_from_a_saved_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "sizes.json cannot be read: No such file or directory"),
+        (None, "sizes.json' cannot be read: No such file or directory"),
         ("{", "sizes.json: no JSON"),
         ('{"schema": "x"}', "sizes.json: schema 'x' is unknown"),
     ],

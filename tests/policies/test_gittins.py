@@ -46,9 +46,11 @@ def test_it_counts_total_work_and_ties_go_to_the_earlier_program() -> None:
 
 def test_settings_are_checked() -> None:
     """The message shows the value."""
-    with pytest.raises(ValueError, match="makespan"):
+    with pytest.raises(
+        ValueError, match=r"objective .*'latency', 's/token': 'makespan'"
+    ):
         Gittins(objective="makespan")
-    with pytest.raises(TypeError, match=r"sizes\.json"):
+    with pytest.raises(TypeError, match=r"load_sizes.*'sizes\.json'"):
         Gittins(model="sizes.json")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="beta"):
         Gittins(beta=-1.0)

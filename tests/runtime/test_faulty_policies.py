@@ -54,21 +54,16 @@ def test_a_ranking_that_lacks_a_method_is_told_at_the_start() -> None:
             CheckedRanking.of(PLAS(), "ranking", ranking)
 
 
-@attrs.frozen(kw_only=True)
-class Uncounted(Ladder):
-    """Fails when it is asked how many levels it has."""
+@pytest.mark.parametrize("name", ["levels", "first_quantum_ns", "review"])
+def test_a_ranking_that_cannot_be_read_is_its_policys_fault(name: str) -> None:
+    """The error says which policy, what of its ranking, and why."""
 
-    @property
-    def levels(self) -> int:
-        raise ZeroDivisionError("levels")
+    def fails(_: object) -> object:
+        raise ZeroDivisionError("a bug")
 
-
-def test_a_ranking_that_cannot_tell_its_levels_is_a_policys_fault() -> None:
-    """As with its methods: the error says which policy, and what it was asked."""
-    with pytest.raises(PolicyFault, match="ranking") as fault:
-        CheckedRanking.of(
-            PLAS(), "ranking", Uncounted(bounds_s=(1.0,), quanta_s=(1.0, 1.0))
-        )
+    broken = type("Broken", (Ladder,), {name: property(fails)})
+    with pytest.raises(PolicyFault, match=f"PLAS.*{name}.*a bug") as fault:
+        CheckedRanking.of(PLAS(), "ranking", broken(bounds_s=(1.0,), quanta_s=(1, 1)))
     assert isinstance(fault.value.__cause__, ZeroDivisionError)
 
 

@@ -134,8 +134,12 @@ def saved(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
         (["shared", "running", 0], [math.inf, 1.0], "not a size and a weight"),
         (["shared", "running", 0], [10**400, 1.0], "not a size and a weight"),
         (["shared", "running", 0], [True, 1.0], "not a size and a weight"),
-        (["shared", "running", 0], [0.0, 1.0], "'size_s' must be > 0"),
-        (["shared", "ended"], [[2.0, 1.0], [2.0, 1.0]], "shared: ended: sizes must"),
+        (["shared", "running", 0], [0.0, 1.0], "shared: running: 'size_s' must be > 0"),
+        (
+            ["shared", "ended"],
+            [[3.0, 1.0], [2.0, 1.0]],
+            "ended: sizes must rise: 3.0, 2",
+        ),
         (["shared"], None, "shared must be an object of ended, running: None"),
     ],
 )
@@ -177,6 +181,16 @@ def test_any_beginning_of_a_file_is_an_error(tmp_path: Path) -> None:
         file.write_text(text[:end])
         with pytest.raises(SizeModelError):
             load_sizes(file)
+
+
+def test_what_cannot_be_written_is_told_by_the_name_that_was_given(
+    tmp_path: Path,
+) -> None:
+    """Not by that of the file that is written first."""
+    file = tmp_path / "no such folder" / "sizes.json"
+    with pytest.raises(FileNotFoundError) as caught:
+        save_sizes(file, MODEL)
+    assert caught.value.filename == str(file)
 
 
 def test_no_file_is_said_by_the_system(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _to_sizes(value: Any, _: Any) -> SizeModel:
     try:
         return load_sizes(file)
     except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+        raise ValueError(f"{file!r} cannot be read: {error.strerror}") from error
     except SizeModelError as error:
         raise ValueError(str(error)) from error
 

@@ -1,7 +1,8 @@
 """The calls of one engine and every change of their state, in one place.
 
-``StepScheduler`` and ``Round`` decide; only ``Books`` changes. Each method is one
-transition of the picture in docs/scheduler.md and leaves all books in agreement.
+``StepScheduler`` and ``Round`` decide; only ``Books`` and its ``Places`` change: who
+runs and what each holds, and where calls stand. Each method is one transition of the
+picture in docs/scheduler.md and leaves all books in agreement.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Books:
     Attributes:
         calls: All live calls by id.
         running: Those that hold a slot.
-        places: Where they stand in the order.
-        line: Those that do not hold one.
+        line: Those that do not; ``places`` has it.
+        places: Where all of them stand in the order.
         retention: What of the cache is retained for them, and for their programs.
         preempted: Lost slot or blocks in this round; they join the line after it.
         released: Calls that gave up device blocks since the last plan.
@@ -103,7 +104,7 @@ class Books:
         self.calls[call.call_id] = call
         self.fairness.enter(call, now_ns)
         self.places.place(call, placement)
-        self.places.join_line(call)
+        self.places.join(call)
         self.retention.forget(call.spec.program_id)
         self.waits.follow(call, now_ns)
         return call
@@ -120,7 +121,7 @@ class Books:
         self.blocks.release(call)
         self.released.append(call.call_id)
         call.state = CallState.ENDED
-        self.places.promoted -= call.is_promoted
+        self.places.end(call)
         del self.calls[call.call_id]
         report = self._report(call, outcome, now_ns)
         self.facts.append(Ended(report=report, **about(call, now_ns)))
@@ -162,13 +163,13 @@ class Books:
 
     def leave_line(self, call: Call, now_ns: int) -> None:
         """Take a call out of the line, its wait booked."""
-        self.places.leave_line(call)
+        self.places.leave(call)
         self.waits.leave(call, now_ns)
 
     def rejoin_preempted(self) -> None:
         """Let the calls preempted in this round join the line."""
         for call in self.preempted:
-            self.places.join_line(call)
+            self.places.join(call)
         self.preempted = []
 
     # -- slots and blocks --------------------------------------------------------

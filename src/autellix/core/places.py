@@ -1,7 +1,7 @@
 """Where the calls of one engine stand: level, place in the order, the line.
 
 ``Books`` says who arrives, runs, is preempted and leaves; a call's level and its place
-among the others change here (rules S1, Q1 to Q4).
+among the others change here (rules S1, S4, K7, Q1 to Q4).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Places:
         ranking: In force.
         line: Calls without a slot.
         retention: What of the cache is retained for them, and for their programs.
-        promoted: How many live calls are.
+        promoted: Number of live calls that are promoted.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Places:
 
     # -- the line ----------------------------------------------------------------
 
-    def join_line(self, call: Call) -> None:
+    def join(self, call: Call) -> None:
         """Put a call without a slot in its place."""
         self.line.add(call, is_returning=self.retention.wait(call))
         if call.level > 0:
             self._fairness.add_starvable(call, self.ranking.first_quantum_ns)
 
-    def leave_line(self, call: Call) -> None:
-        """Take a call out of the line."""
+    def leave(self, call: Call) -> None:
+        """Take a call out of the line; its wait is for ``Books`` to book."""
         self._leave_place(call)
         if call.level > 0:
             self._fairness.remove_starvable(call)
@@ -92,7 +92,7 @@ class Places:
         return call.inherited_ns + own
 
     def place(self, call: Call, placement: Placement) -> None:
-        """Give a call that is not in the line a level, and the last place on it."""
+        """Give a call that is not in the line a level, as the last to come to it."""
         self._entries += 1
         self.promoted -= call.is_promoted
         call.is_promoted = False
@@ -110,6 +110,10 @@ class Places:
             0 if call.is_resident else 1,
             *call.inner,
         )
+
+    def end(self, call: Call) -> None:
+        """Count a call out that ends, and is not in the line any more."""
+        self.promoted -= call.is_promoted
 
     def expire(self, call: Call, now_ns: int) -> None:
         """Place a running call anew: its age reached its expiry."""
@@ -164,14 +168,13 @@ class Places:
 
     def _move(self, call: Call, placement: Placement) -> None:
         """Give a call of the line another place in it; its wait goes on."""
-        self.leave_line(call)
+        self.leave(call)
         self.place(call, placement)
-        self.join_line(call)
+        self.join(call)
 
     def _tell_level(self, call: Call, was: int, now_ns: int) -> None:
         if call.level > was:
             self._totals["demotions"] += 1
-            fact = Demoted(level=call.level, was=was, **about(call, now_ns))
-            self._tell(fact)
+            self._tell(Demoted(level=call.level, was=was, **about(call, now_ns)))
         elif call.level < was:
             self._tell(Raised(level=call.level, was=was, **about(call, now_ns)))

@@ -9,6 +9,7 @@ calls of that program.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import attrs
@@ -107,16 +108,17 @@ class CheckedRanking:
             ranking: What came.
 
         Raises:
-            PolicyFault: It has no levels, no first quantum, or lacks a method.
+            PolicyFault: It has no levels, no first quantum, or lacks a method; or it
+                failed when it was asked for one of these.
         """
-        levels = _asked(policy, asked, getattr, ranking, "levels", None)
-        quantum_ns = _asked(policy, asked, getattr, ranking, "first_quantum_ns", None)
+        read = partial(_read, policy, asked, ranking)
+        levels, quantum_ns = read("levels"), read("first_quantum_ns")
         for number in (levels, quantum_ns):
             if not isinstance(number, int) or number < 1:
                 wanted = "a ranking with levels and first_quantum_ns of at least 1"
                 raise PolicyFault(policy, asked, ranking, wanted)
         for name in ("enter", "expire", "review", "promote"):
-            if not callable(getattr(ranking, name, None)):
+            if not callable(read(name)):
                 raise PolicyFault(policy, asked, ranking, f"a ranking with {name}()")
         return cls(
             policy=policy,
@@ -191,6 +193,19 @@ class CheckedRanking:
                 return placement
         wanted = f"a Placement on a level in 0..{last}"
         raise PolicyFault(self.policy, asked, placement, wanted)
+
+
+def _read(policy: Policy, asked: str, ranking: object, name: str) -> object:
+    """Return what a ranking has of that name; None: nothing.
+
+    Raises:
+        PolicyFault: It fails to tell.
+    """
+    try:
+        return getattr(ranking, name, None)
+    except Exception as error:  # a policy's own: any
+        wanted = f"a ranking whose {name} can be read, and not {error!r}"
+        raise PolicyFault(policy, asked, ranking, wanted) from error
 
 
 def _asked(

@@ -202,6 +202,9 @@ def check_instance(value: object, what: str, needed: Sequence[str]) -> None:
     """
     if isinstance(value, type):
         raise TypeError(f"{what}: pass an instance, {value.__name__}(…), not the class")
+    if isinstance(value, str):
+        told = f"names are for configuration files: {value!r}"
+        raise TypeError(f"{what}: pass an instance; {told}")
     missing = [name for name in needed if not hasattr(value, name)]
     if missing:
         raise TypeError(f"not a usable {what}: {value!r} has no {', '.join(missing)}")

@@ -33,11 +33,18 @@ def save_sizes(path: Path | str, model: SizeModel) -> None:
     """Write a size model to a file; a file that was there is replaced at once or not.
 
     Sizes are in work, so they hold for engines of about the same speed.
+
+    Raises:
+        OSError: It cannot be written.
     """
     value = sizes_to_json(model)
     partial = Path(f"{path}.partial")
-    partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # what the caller knows
+        raise
 
 
 def load_sizes(path: Path | str) -> SizeModel:
@@ -112,15 +119,20 @@ def _pairs(value: Any, where: str) -> list[Sizes]:
     if not isinstance(value, list):
         raise TypeError(f"{where} must be a list: {value!r}")
     pairs = [_pair(pair, where) for pair in value]
-    if any(after.size_s <= before.size_s for before, after in pairwise(pairs)):
-        raise ValueError(f"{where}: sizes must rise")
+    for before, after in pairwise(pairs):
+        if after.size_s <= before.size_s:
+            sizes = f"{before.size_s!r}, {after.size_s!r}"
+            raise ValueError(f"{where}: sizes must rise: {sizes}")
     return pairs
 
 
 def _pair(value: Any, where: str) -> Sizes:
     match value:
         case [size, weight] if _is_finite(size) and _is_finite(weight):
-            return Sizes(float(size), float(weight))
+            try:
+                return Sizes(float(size), float(weight))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
         case _:
             raise ValueError(f"{where}: not a size and a weight: {value!r:.80}")
 

@@ -24,6 +24,13 @@ _FEW_ENDS: Final = 32  # so long every end tells much, and so do those that do n
 _MOST_NEWS: Final = 32  # between two tables, so that a load that changes is followed
 
 
+def _to_objective(value: str) -> Objective:
+    if value not in list(Objective):
+        choice = ", ".join(repr(each.value) for each in Objective)
+        raise ValueError(f"objective must be one of {choice}: {value!r}")
+    return Objective(value)
+
+
 @attrs.frozen(kw_only=True)
 class Gittins:
     """Learns how large programs of each class are, and ranks by their Gittins index.
@@ -39,15 +46,21 @@ class Gittins:
         beta: W/T at which a program is promoted; None: never.
     """
 
-    objective: Objective = attrs.field(default=Objective.LATENCY, converter=Objective)
-    model: SizeModel = attrs.field(
-        factory=SizeModel,
-        validator=attrs.validators.instance_of(SizeModel),
-        repr=False,
+    objective: Objective = attrs.field(
+        default=Objective.LATENCY, converter=_to_objective
     )
+    model: SizeModel = attrs.field(factory=SizeModel, repr=False)
     beta: float | None = attrs.field(default=DEFAULT_BETA, validator=valid_beta)
     charge: ClassVar[Charge] = Charge.WORK
     inner_order: ClassVar[InnerOrder] = InnerOrder.PROGRAM_ARRIVAL
+
+    @model.validator
+    def _check_model(self, _: object, value: object) -> None:
+        if not isinstance(value, SizeModel):
+            raise TypeError(
+                "model must be a SizeModel, as autellix.runtime.load_sizes(path) "
+                f"returns it: {value!r:.80}"
+            )
 
     def inherited_ns(self, program: ProgramView, after: Sequence[int] | None) -> int:
         """Return the program's work so far, over all its branches."""
