@@ -1,7 +1,7 @@
 """Run what is missing, in parallel; write the table and the picture of regret.
 
     python -m benchmarks.gittins --out gittins
-    python -m benchmarks.gittins --seeds 2 --programs 400 --out docs/recordings
+    python -m benchmarks.gittins --seeds 6 --programs 400 --out docs/recordings
 
 On simulated engines in virtual time. Interrupted and asked again, it goes on where it
 was; ``--jobs 0`` runs nothing and shows what there is. In the folder are
