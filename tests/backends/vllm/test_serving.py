@@ -168,7 +168,9 @@ def sent_after(policy: Policy, old: Ranking) -> list[tuple[int, Any]]:
         facts = [ended(call, S // (1 + number % 7), S)]
         steering: Any = SimpleNamespace(
             take_facts=facts.copy,
-            follower=SimpleNamespace(books=SimpleNamespace(ranking=old)),
+            follower=SimpleNamespace(
+                books=SimpleNamespace(places=SimpleNamespace(ranking=old))
+            ),
             update_ranking=lambda *told: got.append(told),
         )
         table.fold(steering)
