@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 
 import anyio
 import pytest
@@ -116,10 +117,10 @@ class ClaimContract(Contract):
             if not bench.engine.costs.single_step_ns():
                 pytest.skip("nobody gets worse on an engine whose steps take no time")
             can = bench.engine.capabilities()
-            alone = (await bench.answer(bench.call(max_tokens=LONG_TOKENS))).token_ids
-            long = [
-                bench.call(max_tokens=LONG_TOKENS) for _ in range(can.max_batch_calls)
-            ]
+            # Long enough for a fast engine to run still when the other one comes.
+            call = partial(bench.call, max_tokens=5 * LONG_TOKENS)
+            alone = (await bench.answer(call())).token_ids
+            long = [call() for _ in range(can.max_batch_calls)]
             short = bench.call(PROMPTS[2], max_tokens=1)
             async with anyio.create_task_group() as tasks:
 
