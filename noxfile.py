@@ -76,6 +76,8 @@ def tests(session: nox.Session) -> None:
 def laws(session: nox.Session) -> None:
     """Search for counter-examples to the laws: new ones each time, for long."""
     wanted = ["tests/laws", "--hypothesis-profile=thorough"]
+    # One search may well take longer than what is a hang elsewhere.
+    wanted += ["--override-ini=faulthandler_timeout=0"]
     run(session, "pytest", *wanted, *session.posargs)
 
 
